@@ -72,10 +72,9 @@ def read_summary(path: Path) -> IndexSummary:
     with current.open_catalog() as catalog:
         bad = [UnreadFile(shown_path(file.root, file.path), file.reason or "") for file in catalog.bad()]
         removed = [shown_path(*key) for key, is_removed in sorted(catalog.removals().rules.items()) if is_removed]
-    boxes = np.zeros(0)
-    if current.manifest.detector is not None:
-        with suppress(IndexRefused):  # photos are searched without their boxes
-            boxes = (current.open_boxes()[current.open_photo_table().ids > 0, :, 0] != NO_KIND).sum(axis=1)
+    boxes_by_row = current.boxes_by(current.manifest.detector)
+    shown = current.open_photo_table().ids > 0
+    boxes = np.zeros(0) if boxes_by_row is None else (boxes_by_row[shown, :, 0] != NO_KIND).sum(axis=1)
     return IndexSummary(
         path=folder.path,
         generation=current.name,
@@ -204,7 +203,7 @@ def _write_without(folder: location.IndexFolder, before: Generation, plan: Remov
     with closing(BuildDatabase(working / DATABASE_FILE)) as database:
         database.take_over({"": before}, Current.of(before).numbers(plan.roots))
         database.hide(plan.removals.hides)
-        photos, reader = database.choose_photos(), SegmentReader(before.open_rows())
+        photos, reader = database.choose_photos(), SegmentReader(before.open_rows((), manifest.detector))
         clustering, none = (
             Clustering(before.read_kmeans_centroids(), photos.clusters, True),
             np.zeros(len(photos), np.bool_),

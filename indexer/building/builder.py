@@ -24,7 +24,7 @@ from sketch_search.indexer.building.plan import (
     check_network,
     plan_build,
 )
-from sketch_search.indexer.building.staging import Progress, Stager
+from sketch_search.indexer.building.staging import LEAST_EQUAL, Progress, Rereader, Stager, about
 from sketch_search.indexer.building.writer import (
     GenerationDraft,
     GenerationWriter,
@@ -35,10 +35,10 @@ from sketch_search.indexer.building.writer import (
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.folders import Folder
-from sketch_search.indexer.store.generation import Manifest, find_generation, keep_only, used_segments
+from sketch_search.indexer.store.generation import AVX2_ALONE, Manifest, find_generation, keep_only, used_segments
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, segment_name, shown_path
 from sketch_search.indexer.store.reader import ShardEntry
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
 from sketch_search.model import Matcher, where_it_computes
 from sketch_search.model.answers import UnreadFile
 from sketch_search.model.limits import System
@@ -61,6 +61,36 @@ TWO_STAGE_CLUSTERS, LEAST_PHOTOS = 125, 4
 # If the user set no number of clusters, a build makes them anew once there are this many times as many photos as they
 # were made for.
 MAX_GROWTH = 2
+# The first format whose photos were looked at in parts, and a sentence on the photos of others.
+_PARTS_FORMAT = 15
+_UNDIVIDED = "pictures on pages, and views of panoramas, are found in photos that are new; those of all by a new index"
+
+
+def check_arithmetic(plan: BuildPlan, matcher: Matcher, progress: Progress) -> BuildPlan:
+    """Decides by a few photos whether vectors of unknown arithmetic can stay; else all photos are computed again.
+
+    Before version 7 of the graphs, those computed on processors with AVX2 alone were wrong.
+    """
+    current = plan.current
+    generation = next(iter(current.catalogs.values()), None)
+    if generation is None or plan.settings.computed or current.problems or not current.reusable:
+        return plan
+    rereader = Rereader(current.roots, matcher, plan.request.max_pixels)
+    older = "an older version"
+    if (agreement := rereader.compare(generation)) is None:
+        return replace(plan, checked=f"{AVX2_ALONE}; no photo can be read to check it")
+    cosine, seconds = agreement
+    if cosine >= LEAST_EQUAL:
+        kept = f"the vectors of {older} agree with those of now (cosine {cosine:.3f})"
+        settings = plan.settings.model_copy(update={"computed": (f"{older}, checked",)})
+        return replace(plan, settings=settings, checked=kept, rewrite=True)
+    count = sum(catalog.manifest.counts.photos for catalog in current.catalogs.values())
+    wrong = f"the vectors of {older} differ from those of now (cosine {cosine:.3f}), so all photos are computed"
+    progress.say(
+        f"{wrong}, which takes {about(seconds * count)}. If it is stopped, the next build continues; until "
+        "it ends, the index is searched as it is."
+    )
+    return replace(plan, current=replace(current, reusable=False), recluster=True, rewrite=True, checked=wrong)
 
 
 @dataclass(frozen=True)
@@ -79,14 +109,19 @@ class BuildReport(Written):
     """The outcome of a build.
 
     changed: whether anything was written. settled: what it found out about the files. encoded: photos encoded in this
-    run. damaged: repaired damage, one sentence each. bad, bad_before: unusable files now and before. incomplete: photos
-    of damaged files. unlisted: unreadable folders, whose photos stay. skipped: entries not indexed, a sentence for each
-    kind. prefixes: names that paths begin with from now on. workers: processes at once. seconds: how long it took.
+    run; boxed: earlier ones whose boxes were found in it. undivided: whether an older version, which did not look for
+    parts, computed photos that stay. checked: as of ``BuildPlan``. damaged: repaired damage, one sentence each. bad,
+    bad_before: unusable files now and before. incomplete: photos of damaged files. unlisted: unreadable folders, whose
+    photos stay. skipped: entries not indexed, a sentence for each kind. prefixes: names that paths begin with from now
+    on. workers: processes at once. seconds: how long it took.
     """
 
     changed: bool
     settled: Settled
     encoded: int
+    boxed: int
+    undivided: bool
+    checked: str | None
     damaged: tuple[str, ...]
     bad: tuple[UnreadFile, ...]
     bad_before: tuple[UnreadFile, ...]
@@ -142,6 +177,9 @@ class BuildReport(Written):
             ("photos", f"{self.photos}{duplicates}"),
             ("paths", f"now begin with the name of their folder: {paths}" if paths else None),
             ("encoded now", f"{self.encoded}{by}"),
+            ("boxes", f"found in {plural(self.boxed, 'photo')} of before" if self.boxed else None),
+            ("checked", self.checked),
+            ("parts", _UNDIVIDED if self.undivided and self.changed else None),
             ("gone", f"{self.settled.gone or ''}"),
             ("bad", f"{len(self.bad)}{before}" if self.bad else None),
             ("clusters", f"{self.clusters}, by {self.embedder}"),
@@ -197,10 +235,11 @@ class LocalBackend:
         """Opens the arrays from which these rows are read."""
         current, kept = self._plan.current, dict[str, PhotoArrays]()
         if current.generation is not None:
-            kept = current.generation.open_rows(current.unusable)
+            kept = current.generation.open_rows(current.unusable, self._plan.settings.detector)
+        opened = {name: with_boxes(arrays, self.database.boxes_of(name)) for name, arrays in kept.items()}
         if self.database.staged:
-            kept[self.database.segment.name] = self.database.staged_rows()
-        return kept
+            opened[self.database.segment.name] = self.database.staged_rows()
+        return opened
 
     def write(self, draft: GenerationDraft | None) -> Written:
         """Makes this draft current; None if nothing has changed. Deletes files that are no longer needed."""
@@ -240,10 +279,13 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     settled = database.settle(listing, current.next_id, plan.shown_again, allow_loss=plan.request.allow_loss)
     removals = Removals({**plan.removals.rules, **dict.fromkeys(settled.removed_before, True)})
     plan = replace(plan, removals=removals)
-    bad = database.bad(names)
+    bad, boxed = database.bad(names), 0
+    if photos := [*database.files_of(_rows_without_boxes(plan))]:
+        rereader = Rereader(plan.roots, backend.matcher, plan.request.max_pixels)
+        boxed = rereader.find_boxes(photos, database, progress)
     manifest = current.manifest
     before = None if manifest is None else (manifest.roots, manifest.excluded, current.removals)
-    changed = plan.rewrite or hidden + settled.changed > 0
+    changed = plan.rewrite or hidden + settled.changed + boxed > 0
     changed = changed or before != (roots, plan.settings.excluded, removals)
     if current.generation is not None and not changed:
         counts, sizes = current.generation.manifest.counts, current.generation.manifest.segment_sizes
@@ -260,6 +302,9 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
         changed=changed,
         settled=settled,
         encoded=encoded,
+        boxed=boxed,
+        undivided=manifest is not None and manifest.format_version < _PARTS_FORMAT and plan.current.reusable,
+        checked=plan.checked,
         damaged=current.problems,
         bad=bad,
         bad_before=bad_before,
@@ -273,6 +318,20 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
         seconds=time.monotonic() - started,
         index=backend.path,
     )
+
+
+def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
+    """Returns which rows of the sources that have any have no boxes, by their names in the build's database."""
+    current, detector = plan.current, plan.settings.detector
+    lacking: dict[str, npt.NDArray[np.bool_]] = {}
+    for beginning, generation in current.catalogs.items() if current.reusable and detector is not None else ():
+        boxes = generation.boxes_by(detector, current.damaged)
+        if boxes is None or generation.manifest.unseen:
+            table = generation.open_photo_table()
+            for number, (name, rows) in enumerate(generation.manifest.segment_sizes.items()):
+                every = np.ones(rows, np.bool_)
+                lacking[f"{beginning}{name}"] = every if boxes is None else are_unseen(boxes[table.of_segment(number)])
+    return lacking
 
 
 def _raws_to_index(listing: FolderListing, roots: Sequence[Root], backend: Backend) -> list[GalleryFile]:
@@ -364,6 +423,7 @@ def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progre
         plan = plan_build(request, Current.find(folder), matcher, folder.path)
         progress = progress or Progress()
         with progress.of_build(folder.progress):
+            plan = check_arithmetic(plan, matcher, progress)
             backend = LocalBackend(folder, plan, matcher, progress)
             with closing(backend.database):
                 return run_plan(plan, backend, progress)

@@ -49,6 +49,7 @@ _ROW = np.dtype([("id", np.int64), *((name, np.int32) for name in ("source", "ro
 # slices.
 # own: the segment, or slice, that this build appends rows to.
 # removed: the contents whose files the user removed, all of them.
+# boxes: found in photos whose rows have none.
 SCHEMA = f"""
 CREATE TABLE files (
     id INTEGER PRIMARY KEY, root INTEGER NOT NULL, path TEXT NOT NULL, hash TEXT, size INTEGER, mtime INTEGER,
@@ -67,6 +68,7 @@ CREATE TABLE contents (
 ) WITHOUT ROWID;
 CREATE TABLE own (segment TEXT NOT NULL);
 CREATE TABLE removed (hash TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE boxes (hash TEXT PRIMARY KEY, boxes BLOB NOT NULL) WITHOUT ROWID;
 """
 
 # The contents of the files that are there. In a CASE, SQLite lists them only if a file is missing; of AND, it computes
@@ -248,6 +250,24 @@ class BuildDatabase:
 
     def staged_rows(self) -> PhotoArrays:
         return self._rows.open(self.staged)
+
+    def files_of(self, rows: Mapping[str, npt.NDArray[np.bool_]]) -> Iterator[tuple[str, list[FileKey]]]:
+        """Yields the contents, with the files that are there, of these rows of segments that have no ``note_boxes``."""
+        query = """SELECT c.hash, c.segment, c.row, json_group_array(json_array(f.root, f.path)) FROM contents c
+            JOIN files f ON f.hash = c.hash JOIN listed l ON (l.root, l.path) = (f.root, f.path)
+            WHERE f.status = 'indexed' AND c.hash NOT IN (SELECT hash FROM boxes) GROUP BY c.hash"""
+        for content, segment, row, files in self._all(query) if rows else ():
+            if segment in rows and rows[segment][row]:
+                yield content, [(root, path) for root, path in json.loads(files)]
+
+    def note_boxes(self, boxes_by_content: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        with self._writing() as database:
+            values = [(content, boxes.tobytes()) for content, boxes in boxes_by_content.items()]
+            database.executemany("INSERT OR REPLACE INTO boxes VALUES (?, ?)", values)
+
+    def boxes_of(self, segment: str) -> list[tuple[int, int, bytes]]:
+        """Returns the boxes that were noted of a segment's photos: the row, how many parts follow, and theirs, too."""
+        return self._all("SELECT row, parts, boxes FROM boxes JOIN contents USING (hash) WHERE segment = ?", segment)
 
     def counts_read(self) -> tuple[int, int]:
         ((files, bad),) = self._all("SELECT count(*), count(reason) FROM seen")

@@ -26,6 +26,7 @@ from sketch_search.indexer.store.generation import (
     NetworkIdentity,
     find_generation,
 )
+from sketch_search.indexer.store.rows import BOXES_FILE
 from sketch_search.model import Matcher
 from sketch_search.model.engine.detector import DETECTOR_NAME
 from sketch_search.model.errors import ModelError
@@ -212,7 +213,8 @@ class Current:
     catalogs: the generations whose files are taken over, by how the names of their rows' sources begin; none before the
     first build, and if the catalog is damaged. manifest: the first one's; None before a build. removals: by its roots.
     next_id: the lowest that no file has ever had. clusters: how many there are. reusable: whether the same networks
-    computed their rows. damaged: segments to compute again. problems: a sentence for each damage.
+    computed their rows. damaged: segments to compute again, and BOXES_FILE if boxes are to be found again. problems: a
+    sentence for each damage.
     """
 
     catalogs: Mapping[str, Generation] = field(default_factory=dict)
@@ -235,7 +237,7 @@ class Current:
 
     @property
     def unusable(self) -> frozenset[str]:
-        """The damaged segments, or if other networks computed the rows, all."""
+        """The damaged parts, or if other networks computed the rows, all segments."""
         names = (name for catalog in self.catalogs.values() for name in catalog.manifest.segment_sizes)
         return self.damaged if self.reusable else frozenset(names)
 
@@ -262,10 +264,13 @@ class Current:
         if generation.path / CATALOG_FILE in damaged:
             problems += ("without a catalog, photos get new ids, and removed ones come back.",)
             return Current(manifest=manifest, next_id=manifest.next_id, problems=problems)
-        segments = {file.parent.name for file in damaged}
+        boxes = generation.path / BOXES_FILE
+        segments = {file.parent.name for file in damaged if file != boxes}
         if generation.name in segments:
-            # Vectors, boxes, clusters and the table of photos belong to the photos of all segments.
+            # Vectors, clusters and the table of photos belong to the photos of all segments.
             segments = {*manifest.segment_sizes}
+        if boxes in damaged:
+            segments.add(BOXES_FILE)
         return replace(Current.of(generation), damaged=frozenset(segments), problems=problems)
 
 
@@ -275,6 +280,7 @@ class BuildPlan:
 
     settings: of the next generation; their ``computed`` is of those photos that stay. embedder: that of the settings.
     recluster: whether all clusters are computed again. rewrite: whether a generation is written even without changes.
+    checked: a sentence on whether vectors that stay agree with those of now, if that was looked at.
     """
 
     request: BuildRequest
@@ -285,6 +291,7 @@ class BuildPlan:
     recluster: bool
     rewrite: bool
     shards: int = 1
+    checked: str | None = None
 
     @property
     def roots(self) -> tuple[location.Root, ...]:
@@ -326,15 +333,13 @@ def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index:
     if request.added and manifest is not None:
         manifest.check_identity(index, identity)
     recluster, computed = True, tuple[str, ...]()
-    detector = DETECTOR_NAME if identity.keeps_boxes else None
     if manifest is not None and current.catalogs:
-        same_rows = manifest.identity == identity and manifest.detector == detector and bool(manifest.computed)
-        current = replace(current, reusable=same_rows and manifest.embedder.same(embedder.entry))
+        current = replace(current, reusable=manifest.identity == identity and manifest.embedder.same(embedder.entry))
         # The number that the clusters were asked for with, or that k-means made of it.
         same_number = clusters in (None, manifest.clusters_asked, current.clusters)
         clusters = manifest.clusters_asked if clusters is None else clusters
         # Damaged parts of the clusters are computed again with them.
-        recluster = request.recluster or not current.reusable or not same_number or bool(current.problems)
+        recluster = request.recluster or not current.reusable or not same_number or not current.damaged <= {BOXES_FILE}
         recluster = recluster or system != manifest.system
         computed = manifest.computed if current.reusable else ()
     removals = current.removals.renumber(current.numbers(roots))
@@ -348,7 +353,7 @@ def plan_build(request: BuildRequest, current: Current, matcher: Matcher, index:
         roots=roots,
         excluded=excluded,
         clusters_asked=clusters,
-        detector=detector,
+        detector=DETECTOR_NAME if identity.keeps_boxes else None,
         computed=computed,
     )
     return BuildPlan(request, current, settings, removals, embedder, recluster, rewrite=recluster)

@@ -18,6 +18,7 @@ from sketch_search.indexer.store.files import sync_folder, write_atomically
 from sketch_search.indexer.store.location import IndexFolder, generation_name, refuse_if_unwritable, segment_name
 from sketch_search.indexer.store.rows import (
     BLOCK,
+    BOXES_FILE,
     CLUSTERS_FILE,
     REGION_FILES,
     TOKEN_FILES,
@@ -26,6 +27,7 @@ from sketch_search.indexer.store.rows import (
     PhotoTable,
     SegmentReader,
     SegmentRows,
+    are_unseen,
     nearest,
     write_array,
     write_rows,
@@ -138,6 +140,9 @@ class GenerationWriter:
     def _manifest(self, working: Path) -> generation.Manifest:
         draft, statuses = self._draft, self._draft.database.counts()
         photos, files = len(draft.photos), statuses.get("indexed", 0)
+        unseen = 0
+        if draft.settings.detector is not None:
+            unseen = int(are_unseen(np.load(working / BOXES_FILE, mmap_mode="r")[self._table.ids > 0]).sum())
         return generation.Manifest(
             **draft.settings.model_dump(),
             generation=generation_name(self._number),
@@ -155,6 +160,7 @@ class GenerationWriter:
             next_id=max(self._next_id, draft.database.last_id() + 1),
             created=datetime.now(UTC).replace(microsecond=0),
             software=installed_version(),
+            unseen=unseen,
             segments=tuple(self._segments),
             files=tuple(generation.FileEntry.of(path) for path in sorted(working.iterdir())),
         )
@@ -178,7 +184,7 @@ class GenerationWriter:
         clusters, sizes = self._clustering.clusters.astype(np.int64), [entry.rows for entry in self._segments]
         count = len(self._clustering.centroids)
         columns = self._draft.photos.ids, clusters, self._segment_of, self._segment_rows
-        table = PhotoTable.of_photos(columns, self._draft.photos.parts, sizes, count)
+        self._table = table = PhotoTable.of_photos(columns, self._draft.photos.parts, sizes, count)
         table.write(working)
         # The new segment has no vectors: they are still where the photos were encoded.
         names, new = (*self._old_segments, *self._new.names), table.segments == len(self._old_segments)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search import model
-from sketch_search.indexer.building.builder import BuildReport, Written, run_plan
+from sketch_search.indexer.building.builder import BuildReport, Written, check_arithmetic, run_plan
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
 from sketch_search.indexer.building.plan import (
     BuildPlan,
@@ -30,7 +30,7 @@ from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.generation import Generation, keep_only, open_generation
 from sketch_search.indexer.store.location import SLICES, FileKey, refuse_if_unwritable
 from sketch_search.indexer.store.reader import MAX_ID, MAX_SHARDS, ShardEntry, ShardsFolder, ShardsManifest
-from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows
+from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, with_boxes
 from sketch_search.model.engine import Floats, Numbers, default_checkpoint
 from sketch_search.model.search.clusters import train_centroids
 from sketch_search.model.terminal import installed_version
@@ -82,6 +82,7 @@ def build_shards(
         rewrite = plan.recluster or shards != shards_before
         plan = replace(plan, recluster=True, rewrite=rewrite, shards=shards)
         with progress.of_build(folder.progress):
+            plan = check_arithmetic(plan, matcher, progress)
             backend = RayBackend(folder, plan, manifest, workers, machines, matcher, progress)
             with closing(backend.database):
                 return run_plan(plan, backend, progress)
@@ -169,7 +170,7 @@ class RayBackend:
         opened = dict[str, PhotoArrays]()
         for beginning, generation in self._plan.current.catalogs.items():
             others = [name for name in generation.manifest.segment_sizes if f"{beginning}{name}" not in names]
-            kept = generation.open_rows(others)
+            kept = generation.open_rows(others, self._plan.settings.detector)
             opened |= {f"{beginning}{name}": arrays for name, arrays in kept.items()}
         for name in names:
             if name not in opened:
@@ -217,7 +218,9 @@ class RayBackend:
             photos = database.photos()
             # The shard has only its own clusters, in the same order as among all.
             present, clusters = np.unique(photos.clusters, return_inverse=True)
-            reader = SegmentReader(self.sources(photos.rows))
+            sources = self.sources(photos.rows)
+            # Boxes that were found in photos of before are in the build's database.
+            reader = SegmentReader({name: with_boxes(sources[name], database.boxes_of(name)) for name in sources})
             to_write = np.ones(len(photos), np.bool_)
             clustering = Clustering(draft.clustering.centroids[present], clusters)
             part = GenerationDraft(draft.settings, draft.removals, database, photos, reader, to_write, clustering)

@@ -30,6 +30,7 @@ from sketch_search.indexer.store.rows import (
     PhotoArrays,
     PhotoTable,
     map_array,
+    unseen_boxes,
 )
 from sketch_search.model import Matcher
 from sketch_search.model.engine.detector import BOXES
@@ -42,6 +43,8 @@ FORMAT_VERSION: Final = 15
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The network of each system, unless another is named. The two-stage report's stores cluster after cluster.
 NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
+#: About an index that does not say how it was computed.
+AVX2_ALONE = "it does not say how it was computed: if on a processor with AVX2 alone, its vectors are wrong"
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
 _NAMES = TypeAdapter(list[str])
@@ -162,11 +165,10 @@ class IndexSettings(NetworkIdentity):
 class Manifest(IndexSettings):
     """Everything about one generation.
 
-    previous: None for the first. next_id: the lowest id never given. created: UTC. files: of its own folder, without
-    the manifest.
+    previous: None for the first. next_id: the lowest id never given. created: UTC. unseen: photos in which no boxes
+    were looked for yet. files: of its own folder, without the manifest.
     """
 
-    model_config = ConfigDict(extra="ignore")  # others have had more fields
     format_version: Literal[11, 12, 13, 14, 15] = FORMAT_VERSION
     generation: str
     previous: str | None
@@ -174,6 +176,7 @@ class Manifest(IndexSettings):
     next_id: Number
     created: datetime
     software: str
+    unseen: Number = 0
     segments: tuple[SegmentEntry, ...]
     files: tuple[FileEntry, ...]
 
@@ -329,21 +332,32 @@ class Generation:
         return arrays
 
     def open_boxes(self) -> Array:
-        """Maps the boxes, (r, BOXES, 6) uint8, in the order of the table. Only if the manifest names a detector."""
+        """Maps the boxes, (r, BOXES, 6) uint8, in the order of the table; see ``unseen_boxes``."""
         return map_array(self.path / BOXES_FILE, (self.manifest.counts.rows, BOXES, 6), np.uint8)
+
+    def boxes_by(self, detector: str | None, skipped: Collection[str] = ()) -> Array | None:
+        """Maps the boxes that this detector found; None if another found them, or they are damaged."""
+        if detector is not None and self.manifest.detector == detector and BOXES_FILE not in skipped:
+            with suppress(IndexDamaged):
+                return self.open_boxes()
+        return None
 
     def open_segment(self, segment: SegmentEntry) -> PhotoArrays:
         folder, rows, shapes = self.folder.segments / segment.id, segment.rows, self.manifest.segment_shapes
         arrays = {name: map_array(folder / f"{name}.npy", (rows, *each), DTYPES[name]) for name, each in shapes.items()}
         return PhotoArrays(arrays)
 
-    def open_rows(self, skipped: Collection[str] = ()) -> dict[str, PhotoArrays]:
-        """Maps all rows into memory, by segment, without the ``skipped`` ones."""
+    def open_rows(self, skipped: Collection[str] = (), detector: str | None = None) -> dict[str, PhotoArrays]:
+        """Maps all rows into memory, by segment, without the ``skipped`` ones.
+
+        detector: of the boxes, as for ``boxes_by``; None for rows without boxes.
+        """
         if self.manifest.segment_sizes.keys() <= {*skipped}:
             return {}
         arrays = self.open_vectors()
-        if self.manifest.detector is not None:
-            arrays["boxes"] = self.open_boxes()
+        if detector is not None:
+            boxes = self.boxes_by(detector, skipped)
+            arrays["boxes"] = unseen_boxes(self.manifest.counts.rows) if boxes is None else boxes
         table, rows = self.open_photo_table(), dict[str, PhotoArrays]()
         for number, segment in enumerate(self.manifest.segments):
             if segment.id not in skipped:

@@ -34,7 +34,7 @@ from sketch_search.indexer.store.generation import (
     open_generation,
     read_document,
 )
-from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows
+from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, are_unseen
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Numbers, Tokens
 from sketch_search.model.engine.detector import no_boxes
@@ -120,12 +120,17 @@ class Index(AbstractContextManager["Index"]):
 
     @property
     def boxes_kept(self) -> bool:
-        """Whether the photos have boxes."""
+        """Whether the photos have boxes, as far as any were looked for."""
         return self._boxes is not None
 
     def photo_boxes(self, photo_rows: Numbers) -> npt.NDArray[np.uint8]:
         """Reads the boxes of these photos, (m, BOXES, 6), as ``Detector.detect`` finds them."""
-        return no_boxes(len(photo_rows)) if self._boxes is None else self._boxes[photo_rows]
+        boxes = no_boxes(len(photo_rows))
+        if self._boxes is not None:
+            kept = self._boxes[photo_rows]
+            seen = ~are_unseen(kept)
+            boxes[seen] = kept[seen]
+        return boxes
 
     def photo_tokens(self, photo_rows: Numbers, *, scaled: bool = True) -> Tokens:
         """Reads only the tokens of the photos in these rows: features (m, n, d) float32; int8 if not ``scaled``."""

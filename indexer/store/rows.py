@@ -18,6 +18,7 @@ import numpy.typing as npt
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import sync_folder
 from sketch_search.model.engine import Floats, Numbers, Tokens
+from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.engine.tokens import dequantize
 from sketch_search.model.search.clusters import assign, mean_tokens
 
@@ -111,6 +112,27 @@ class SegmentRows:
 def _counted(lengths: Numbers) -> Numbers:
     """Counts from 0 in runs of these lengths, one after the other."""
     return np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def unseen_boxes(photos: int) -> npt.NDArray[np.uint8]:
+    """Returns what is kept of photos in which no boxes were looked for yet, (photos, BOXES, 6), not to be written."""
+    return np.broadcast_to(np.uint8(255), (photos, BOXES, 6))
+
+
+def are_unseen(boxes: Array) -> npt.NDArray[np.bool_]:
+    """Returns in which photos (m,) no boxes were looked for yet."""
+    return np.asarray((boxes[:, 0] == 255).all(axis=-1))
+
+
+def with_boxes(rows: PhotoArrays, noted: Sequence[tuple[int, int, bytes]]) -> PhotoArrays:
+    """Returns the rows of a source with other boxes of photos, by number, and of so many parts that follow each."""
+    if not noted:
+        return rows
+    boxes = np.array(rows.arrays["boxes"][:])
+    for number, parts, data in noted:
+        new_boxes = np.frombuffer(data, np.uint8).reshape(-1, BOXES, 6)[: 1 + parts]
+        boxes[number : number + len(new_boxes)] = new_boxes
+    return PhotoArrays({**rows.arrays, "boxes": boxes})
 
 
 class SegmentReader:

@@ -97,7 +97,7 @@ def write_large_shards(places: Sequence[Path], source: Path, count: int) -> None
     if all(place.exists() and IndexFolder(place).current() is not None for place in places):
         return
     live = current_generation(IndexFolder(source))
-    real = live.open_rows()[live.manifest.segments[0].id]
+    real = live.open_rows((), live.manifest.detector)[live.manifest.segments[0].id]
     ret = real.vectors()
     made = MadePhotos(ret, np.arange(count))
     centroids = _clusters(made, count)

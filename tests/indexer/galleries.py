@@ -151,15 +151,16 @@ def edit_manifest(index: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def make_older(index: Path) -> None:
-    """Makes an index one of format 13, without boxes."""
+def make_older(index: Path) -> Path:
+    """Makes an index one of format 13, without boxes. Returns the folder of its generation."""
     folder = current_generation(IndexFolder(index)).path
     (folder / "boxes.npy").unlink()
     manifest = json.loads((folder / "manifest.json").read_text())
     files = [entry for entry in manifest["files"] if entry["name"] != "boxes.npy"]
-    for name in ("detector", "computed"):
+    for name in ("detector", "unseen", "computed"):
         del manifest[name]
     (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files, "format_version": 13}))
+    return folder
 
 
 def sign(index: Path) -> None:

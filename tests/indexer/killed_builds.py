@@ -45,8 +45,8 @@ class Stopped(Exception):
 
 
 class StopAfter(Progress):
-    def __init__(self, photos: int) -> None:
-        super().__init__()
+    def __init__(self, photos: int, *, bar: bool = False) -> None:
+        super().__init__(bar=bar)
         self._left = photos
 
     def advance(self, done: int = 1, bad: int = 0, *, known: int = 0) -> None:

@@ -7,7 +7,7 @@ const RELATION = "the relation network, which compares pictures square by square
 const METHODS = { rn: RELATION, ret: RET, fused: `${RELATION}, and ${RET}`, clip: "CLIP's vectors" };
 // A build reports its progress about every second. One that has been silent for so long was killed.
 const SILENCE_SECONDS = 180;
-const PHASES = { reading: "reading the photos", encoding: "analysing the photos", clustering: "grouping them", writing: "writing the index" };
+const PHASES = { reading: "reading the photos", encoding: "analysing the photos", boxes: "finding things in them", clustering: "grouping them", writing: "writing the index" };
 
 const ASKS =
   "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";

@@ -20,6 +20,7 @@ from tests.indexer.galleries import (
     Collection,
     check_same,
     index_bytes,
+    make_older,
     read_shards,
     save_parted,
     save_photo,
@@ -276,9 +277,7 @@ def test_workers_import_what_the_driver_has_imported(tmp_path: Path, ray_cluster
     assert done.returncode == 0, done.stderr
 
 
-def test_shards_have_boxes(
-    tmp_path: Path, ray_cluster: "Cluster", sharded: BuildShards, default: model.Matcher
-) -> None:
+def test_shards_get_boxes(tmp_path: Path, ray_cluster: "Cluster", sharded: BuildShards, default: model.Matcher) -> None:
     photos = save_photos(tmp_path / "photos", 3)
     shutil.copy(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg", photos)
     matcher, index, machines = default, tmp_path / "shards", Machines(ray_cluster.address, "cpu", 1)
@@ -295,5 +294,11 @@ def test_shards_have_boxes(
 
     request = indexer.BuildRequest((photos,), embedder="ret", shards=2)
     assert build_shards(index, request, machines).encoded == 4
-    assert boxes_in([index / "shard-0000", index / "shard-0001"]) == boxes_in([tmp_path / "index"])
+    expected = boxes_in([tmp_path / "index"])
+    assert boxes_in([index / "shard-0000", index / "shard-0001"]) == expected
+    for number in range(2):
+        make_older(index / f"shard-{number:04}")
+    report = build_shards(index, indexer.BuildRequest(), machines)
+    assert (report.encoded, report.boxed, report.changed) == (0, 4, True)
+    assert boxes_in([index / "shard-0000", index / "shard-0001"]) == expected
     assert not build_shards(index, indexer.BuildRequest(), machines).changed
