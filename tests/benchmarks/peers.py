@@ -50,6 +50,7 @@ PAGE, RANKED = 20, 1000
 PROBED = 16
 OWN: dict[str, dict[str, Any]] = {
     "this project: relation network, diffused (the default)": {},
+    "this project: the same for one thing, wherever it is drawn": {"things": "one", "places": "no"},
     **{
         f"this project: relation network of {count:,} photos": {"method": "rn", "diffuse": False, "rerank": count}
         for count in (RERANK_WITHOUT_DIFFUSION, RANKED)
