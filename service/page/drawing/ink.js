@@ -13,6 +13,7 @@
  */
 
 import { element } from "../shared/dom.js";
+import { fromDataUrl } from "./picture.js";
 
 export const WHITE = "#ffffff";
 /** The formats of a sheet, with its width by its height; the first is that of most photos. */
@@ -208,9 +209,8 @@ export async function png(actions, shape = 1, side = 512) {
   if (hidden()) {
     throw new Error("This browser's fingerprinting protection hides the drawing. Allow this page to read canvases.");
   }
-  const blob = await new Promise((resolve) => sheet(actions, side, shape).canvas.toBlob(resolve, "image/png"));
-  if (!blob) { throw new Error("The browser could not make an image of the drawing."); }
-  return blob;
+  // At once, and not when the browser is idle, as toBlob.
+  return fromDataUrl(sheet(actions, side, shape).canvas.toDataURL("image/png"));
 }
 
 /** Whether pixels read from a canvas are other ones. Some browsers change them by one or two, which does no harm. */

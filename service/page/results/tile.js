@@ -6,6 +6,8 @@ import { fileName } from "../shared/words.js";
 import { Copies } from "./stack.js";
 
 const SHARP_RATIO = 1.2;
+// Photos up to this rank are in view, and load without waiting until the page is laid out.
+const IN_VIEW = 20;
 
 /** The identity of a photo. Its id alone may belong to another photo once the server has another index. */
 export const identity = (result) => `${result.id} ${result.paths[0]}`;
@@ -30,22 +32,20 @@ export class Tile {
 
   /** `actions.open` shows the result, and `actions.mark` is Chosen.mark; the photo is put into `parts`. */
   constructor(result, actions, parts) {
-    const image = element("img", { alt: "", loading: "lazy", decoding: "async" });
+    const image = element("img", { alt: "", loading: result.rank > IN_VIEW ? "lazy" : "eager", decoding: "async" });
     const frame = element("span", { className: "frame" }, image, this.#rank);
     image.addEventListener("load", () => frame.classList.add("here"));
     image.addEventListener("error", () => frame.classList.add("gone"));
     this.result = result;
     this.copies = new Copies((photo) => new Tile(photo, actions, parts));
-    const onclick = () => actions.open(this.result);
-    this.#button = element("button", { type: "button", className: "photo", onclick }, frame, this.#name);
+    this.#button = element("button", { type: "button", className: "photo", onclick: () => actions.open(this.result) }, frame, this.#name);
     this.#mark = actions.mark;
     this.#parts = parts;
     this.#like = this.#small("like");
     this.#unlike = this.#small("unlike");
     this.over.append(this.#like, this.copies.button, this.#unlike);
     this.element = element("div", { className: "tile" }, this.#button, this.over);
-    const size = window.devicePixelRatio > SHARP_RATIO ? 512 : 320;
-    void api.show(image, `${result.thumbnail_url}?size=${size}`);
+    void api.show(image, `${result.thumbnail_url}?size=${window.devicePixelRatio > SHARP_RATIO ? 512 : 320}`);
   }
 
   /** Label it as this result of the same photo: `rank` in its corner; `spoken` is read out in place of all texts. */
