@@ -58,7 +58,9 @@ def search(
         if answer.word_ignored:
             print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
         of_kind = _photo_remark(settings, sketches) if query.kind == "sketch" else ""
-        for remark in filter(None, (missing_remark(answer, query.text), of_kind)):
+        divided = len(answer.things) if len(sketches) == 1 else 0
+        parted = f"the drawing was divided into {divided} things; --things one takes it as one" if divided > 1 else ""
+        for remark in filter(None, (missing_remark(answer, query.text), parted, of_kind)):
             print(printable(remark), file=sys.stderr)
     return 0
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sketch_search.indexer import BuildRequest, build
+from sketch_search.indexer import BuildRequest, build, samples
 from sketch_search.model import Matcher
 from sketch_search.model.terminal import installed_version
 from sketch_search.service.commands import application, main
@@ -140,24 +140,24 @@ def test_a_slip_is_reported_and_the_exit_code_is_2(
     assert sentence in err
 
 
-def test_who_searches_with_an_indexed_photo_as_a_drawing_is_told_of_the_option_for_photos(
-    settings: Settings,
-    matcher: Matcher,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+def test_who_searches_with_a_picture_is_told_of_the_options_that_it_needs(
+    default: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    both = Image.new("RGB", (900, 300), "white")
+    for at, thing in enumerate(("cat", "umbrella")):
+        both.paste(samples.draw_sketch(thing).convert("RGB").resize((300, 300)), (600 * at, 0))
     for folder in ("photos", "scans"):
         (tmp_path / folder).mkdir()
         draw_sketch().save(tmp_path / folder / "1.jpg")
-    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], clusters=1), matcher)
+    both.save(tmp_path / "both.png")
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], clusters=1), default)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SBIR_INDEX", "index")
-    monkeypatch.setenv("SBIR_WEIGHTS", str(settings.weights))
-    told = {"photos/1.jpg": True, "scans/1.jpg": False, "photos/1.jpg --photo": False}
-    for command, expected in told.items():
+    told = {"photos/1.jpg": "--photo finds what looks", "both.png": "2 things; --things one takes it as one"}
+    for command in [*told, "scans/1.jpg", "photos/1.jpg --photo", "both.png --things one"]:
         assert main(["search", *command.split()]) == 0
-        assert ("--photo finds what looks like it" in capsys.readouterr().err) is expected
+        said = capsys.readouterr().err
+        assert {name for name, remark in told.items() if remark in said} == {command} & told.keys()
 
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="stops the server as Ctrl-C does on POSIX systems")
