@@ -204,10 +204,8 @@ def _write_without(folder: location.IndexFolder, before: Generation, plan: Remov
         database.take_over({"": before}, Current.of(before).numbers(plan.roots))
         database.hide(plan.removals.hides)
         photos, reader = database.choose_photos(), SegmentReader(before.open_rows((), manifest.detector))
-        clustering, none = (
-            Clustering(before.read_kmeans_centroids(), photos.clusters, True),
-            np.zeros(len(photos), np.bool_),
-        )
+        clustering = Clustering(before.read_kmeans_centroids(), photos.clusters, True)
+        none = np.zeros(len(photos), np.bool_)
         draft = GenerationDraft(settings, plan.removals, database, photos, reader, none, clustering)
         written = GenerationWriter(folder, _KEY, draft, before, manifest.next_id).write()
     shutil.rmtree(working, ignore_errors=True)

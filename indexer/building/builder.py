@@ -261,8 +261,8 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     started = time.monotonic()
     current, roots, database = plan.current, plan.roots, backend.database
     progress.start("reading")
-    removed = plan.was_removed if current.removals.rules else None
-    database.take_over(current.catalogs, current.numbers(roots), current.unusable, removed)
+    was_removed = plan.was_removed if current.removals.rules else None
+    database.take_over(current.catalogs, current.numbers(roots), current.unusable, was_removed)
     hidden = database.hide(lambda root, path: plan.exclusions.hides(path)) if plan.exclusions.patterns else 0
     names = [root.name for root in roots]
     bad_before = database.bad(names)
@@ -329,8 +329,9 @@ def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:
         if boxes is None or generation.manifest.unseen:
             table = generation.open_photo_table()
             for number, (name, rows) in enumerate(generation.manifest.segment_sizes.items()):
-                every = np.ones(rows, np.bool_)
-                lacking[f"{beginning}{name}"] = every if boxes is None else are_unseen(boxes[table.of_segment(number)])
+                unseen = np.ones(rows, np.bool_) if boxes is None else are_unseen(boxes[table.of_segment(number)])
+                if unseen.any():
+                    lacking[f"{beginning}{name}"] = unseen
     return lacking
 
 

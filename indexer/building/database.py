@@ -278,12 +278,12 @@ class BuildDatabase:
         catalogs: Mapping[str, Generation],
         numbers: Sequence[int | None],
         unusable: Collection[str] = (),
-        removed: Callable[[int, str], bool] | None = None,
+        was_removed: Callable[[int, str], bool] | None = None,
     ) -> None:
         """Copies the files of the index, and the rows of their contents. Raises IndexRefused for a damaged one.
 
         catalogs: by how the names of their segments begin here. numbers: the new ones of their roots, None for one that
-        leaves. unusable: segments whose rows are not used. removed: whether the user removed a file.
+        leaves. unusable: segments whose rows are not used. was_removed: whether the user removed a file.
         """
         index = self._path.parent.parent
 
@@ -317,11 +317,11 @@ class BuildDatabase:
                     SELECT hash, segment, row, taken, cluster, {first} AS first FROM files
                     WHERE hash IS NOT NULL AND segment IS NOT NULL GROUP BY hash) found"""
             )
-            if removed is not None:
-                database.create_function("removed", 2, removed)
+            if was_removed is not None:
+                database.create_function("was_removed", 2, was_removed)
                 database.execute(
                     """INSERT INTO removed SELECT hash FROM files WHERE hash IS NOT NULL
-                       GROUP BY hash HAVING max(removed(root, path)) AND NOT max(status = 'indexed')"""
+                       GROUP BY hash HAVING max(was_removed(root, path)) AND NOT max(status = 'indexed')"""
                 )
             database.execute("DELETE FROM files WHERE root < 0")
 
@@ -419,7 +419,7 @@ class BuildDatabase:
         return None if taken is None else int(taken)
 
     def settle(
-        self, listing: FolderListing, next_id: int, shown_again: Collection[FileKey] = (), *, allow_loss: bool
+        self, listing: FolderListing, next_id: int, shown_again: Collection[FileKey], *, allow_loss: bool
     ) -> Settled:
         """Turns the files into those of the next generation. Files keep ids; new ones get theirs as they were listed.
 

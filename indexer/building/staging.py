@@ -294,7 +294,7 @@ class Stager:
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.
-            if file.photo and content and content not in new | self._new and not self._database.knows(content):
+            if file.photo and content and not (content in new or content in self._new or self._database.knows(content)):
                 new[content] = file.record.taken, len(file.photo.opened.parts)
                 photos.append(file.photo)
         if photos:

@@ -171,7 +171,7 @@ class Store(stateful.RuleBasedStateMachine):
         return {path: content for path, content in self.files.items() if not self.is_hidden(path)}
 
     def expected(self, added: str | None = None) -> dict[str, int]:
-        """What is there, but nothing whose photo was removed under each name that it had, unless it is ``added``."""
+        """Returns what is there, but no new copy of a photo that was removed everywhere, unless it is ``added``."""
         there = self.there()
         kept = {content for path, content in there.items() if self.read.get(path) == content}
         removed = {content for path, content in self.read.items() if self.is_hidden(path)}
