@@ -344,10 +344,13 @@ class Matcher:
         """
         if not things or things[0].drawing_ret is None:
             return None
-        known, vocabulary = np.zeros(len(things), np.float32), self.engine.vocabulary
-        if vocabulary is not None:
-            known = vocabulary.guess(Tokens.cat([thing.tokens for thing in things])).max(axis=1)
-        return unit(things[0].drawing_ret) * np.float32(WHOLE * (1 - known.mean()) ** 2)
+        return unit(things[0].drawing_ret) * np.float32(WHOLE * (1 - self.sureness(things).mean()) ** 2)
+
+    def sureness(self, things: Sequence[Thing]) -> Floats:
+        """Returns how probable the best guess of each of t things is, (t,), named or not; 0 without a vocabulary."""
+        if self.engine.vocabulary is None:
+            return np.zeros(len(things), np.float32)
+        return np.asarray(self.engine.vocabulary.guess(Tokens.cat([thing.tokens for thing in things])).max(axis=1))
 
     def thing_directions(self, things: Sequence[Thing]) -> Floats:
         """Returns what regions that show each of t things are like, (t, r) of length 1. Raises ModelError.

@@ -351,10 +351,13 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         kinds, liked = photos.matched.of_kind.mean(axis=0), photos.likeness is not None
         backed = 1.0 if named else ranking.backing(photos.scores, kinds, liked=liked)
         alone = (ranking.ALONE_NAMED if named else ranking.ALONE) if drawn else 1
-        share = FIT * (alone * backed - 1)
-        fits = photos.region_scores + np.float32(share) * photos.matched.box_fits.mean(axis=0)
+        coloured = any(len(thing.colours) for thing in query.things)
+        guessed = drawn and not (named or coloured or liked) and matcher.engine.vocabulary is not None
+        sure = float(matcher.sureness(query.things).mean()) if guessed else 1.0
+        box_fits = FIT * photos.matched.box_fits.mean(axis=0)
+        fits = np.float32(sure) * (photos.region_scores - box_fits) + np.float32(alone * backed) * box_fits
         # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.
-        weight = max(1.0 if len(thing.colours) or not drawn else 1 - thing.side for thing in query.things)
+        weight = 1.0 if coloured or not drawn else max(1 - thing.side for thing in query.things)
         parts.append(ranking.evidence_of_fits(fits, weight))
         if drawn:
             parts.append(ranking.evidence_of_boxes(photos.matched.presence.mean(axis=0), backed))

@@ -81,12 +81,9 @@ def drawn(searcher: Searcher, *pictures: Image.Image) -> Drawing:
 
 def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_index_keeps(regional: Searcher) -> None:
     answer = regional.find(both())
-    assert answer.method == "things"
-    assert answer.placed
-    assert answer.region_grid == 4
-    assert [thing.box for thing in answer.things] == [
-        thing.box for thing in drawn(regional, on_paper("star", 10), on_paper("cross", 290)).things
-    ]
+    assert (answer.method, answer.placed, answer.region_grid) == ("things", True, 4)
+    apart = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
+    assert [thing.box for thing in answer.things] == [thing.box for thing in apart.things]
     things = encode_things(regional.matcher, regional.matcher.divide(regional.matcher.preprocessing.drawing(both())))
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
     directions = regional.matcher.thing_directions(things)
@@ -100,9 +97,8 @@ def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_inde
         score, where = by_id[result.id]
         assert result.raw_score == pytest.approx(score, abs=1e-4)
         assert result.cells == tuple(where)
-    assert [result.raw_score for result in answer.results] == sorted(
-        (result.raw_score for result in answer.results), reverse=True
-    )
+    raw_scores = [result.raw_score for result in answer.results]
+    assert raw_scores == sorted(raw_scores, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -182,15 +178,20 @@ def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Sear
 
 
 def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Searcher) -> None:
-    alone, as_one = (regional.find(on_paper("star", 150), **how) for how in ({}, {"things": "one"}))
+    things = encode_things(regional.matcher, drawn(regional, on_paper("star", 150)))
+    known = np.outer([20, 0], unit(things[0].tokens.guessed_from[0]))
+    words = vocabulary((0, 1), directions=np.eye(2, RET), sketch_directions=known, guess_none=19.5)
+    network = regional_network().vocabulary_replaced(words, (("star",), ("ring",)))
+    searcher = Searcher(regional.index, matcher_of(network, variants=1))
+    alone, as_one = (searcher.find(on_paper("star", 150), **how) for how in ({}, {"things": "one"}))
     assert alone.results == as_one.results
     assert (len(alone.things), alone.method, alone.placed, alone.region_grid) == (1, "fused", True, 4)
-    anywhere = regional.find(on_paper("star", 150), places="no")
+    anywhere = searcher.find(on_paper("star", 150), places="no")
     assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
-    things = encode_things(regional.matcher, drawn(regional, on_paper("star", 150)))
-    directions = regional.matcher.thing_directions(things)
+    directions = searcher.matcher.thing_directions(things)
     matched = match(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
-    evidence = evidence_of_fits(matched.diffused(directions)[0], 1 - things[0].side)
+    (sure,) = searcher.matcher.sureness(things)
+    evidence = evidence_of_fits(sure * matched.diffused(directions)[0], 1 - things[0].side)
     before = {result.id: result.raw_score for result in anywhere.results}
     scores = np.array([before[photo] for photo in regional.index.ids.tolist()], np.float32)
     expected = dict(zip(regional.index.ids.tolist(), weigh(scores, evidence, "fused").tolist(), strict=True))
