@@ -182,20 +182,20 @@ def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Sear
     known = np.outer([20, 0], unit(things[0].tokens.guessed_from[0]))
     words = vocabulary((0, 1), directions=np.eye(2, RET), sketch_directions=known, guess_none=19.5)
     network = regional_network().vocabulary_replaced(words, (("star",), ("ring",)))
-    searcher = Searcher(regional.index, matcher_of(network, variants=1))
-    alone, as_one = (searcher.find(on_paper("star", 150), **how) for how in ({}, {"things": "one"}))
-    assert alone.results == as_one.results
-    assert (len(alone.things), alone.method, alone.placed, alone.region_grid) == (1, "fused", True, 4)
-    anywhere = searcher.find(on_paper("star", 150), places="no")
-    assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
-    directions = searcher.matcher.thing_directions(things)
-    matched = match(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
-    (sure,) = searcher.matcher.sureness(things)
-    evidence = evidence_of_fits(sure * matched.diffused(directions)[0], 1 - things[0].side)
-    before = {result.id: result.raw_score for result in anywhere.results}
-    scores = np.array([before[photo] for photo in regional.index.ids.tolist()], np.float32)
-    expected = dict(zip(regional.index.ids.tolist(), weigh(scores, evidence, "fused").tolist(), strict=True))
-    assert {result.id: result.raw_score for result in alone.results} == pytest.approx(expected, abs=1e-4)
+    guessing = Searcher(regional.index, matcher_of(network, variants=1))
+    for searcher, sure in ((regional, 1), (guessing, words.guess(things[0].tokens).max())):
+        alone, as_one = (searcher.find(on_paper("star", 150), **how) for how in ({}, {"things": "one"}))
+        assert alone.results == as_one.results
+        assert (len(alone.things), alone.method, alone.placed, alone.region_grid) == (1, "fused", True, 4)
+        anywhere = searcher.find(on_paper("star", 150), places="no")
+        assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
+        directions = searcher.matcher.thing_directions(things)
+        matched = match(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
+        evidence = evidence_of_fits(sure * matched.diffused(directions)[0], 1 - things[0].side)
+        before = {result.id: result.raw_score for result in anywhere.results}
+        scores = np.array([before[photo] for photo in regional.index.ids.tolist()], np.float32)
+        expected = dict(zip(regional.index.ids.tolist(), weigh(scores, evidence, "fused").tolist(), strict=True))
+        assert {result.id: result.raw_score for result in alone.results} == pytest.approx(expected, abs=1e-4)
     assert regional.find(both(), things="one").method == "fused"
     assert not regional.find(on_paper("star", 150), method="rn").placed, "a method that is named scores alone"
     assert regional.find(both(), method="rn").things == ()
