@@ -206,8 +206,8 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #
 # the scores of regions diffused, and times 1 - e for a thing without colours whose box is as large as a square of side
 # e of the paper. Unless a word or a like says what such a thing is, its regions also count times the probability of its
-# best guess: wrong guesses lead to other things. Boxes count as the drawing backs them (``backing``), in f ALONE times as
-# much as for words or several things; ALONE_NAMED times for a named thing, so that others of its kind hide it less.
+# best guess: wrong guesses lead to other things. Boxes count as far as the drawing backs them (``backing``), in f ALONE
+# times as much as for words or several things; ALONE_NAMED times for a named thing, so that its kind hides it less.
 # `evaluate --protocol colours` measures FITTING and ALONE, `--protocol everyday --words` ALONE_NAMED and PRESENT.
 #
 # The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
