@@ -249,34 +249,38 @@ def fit_boxes(
     several things at most OTHER_COLOUR. A box is of one thing alone, the one that it fits best, so that two horses are
     not found in one.
     """
-    near, photos, (count, slots) = np.float32(NEAR), np.arange(len(boxes)), boxes.shape[:2]
-    corners = boxes[..., 2:] / np.float32(255) + np.array([-near, -near, near, near])
-    sizes = (corners[..., 2:] - corners[..., :2]).prod(axis=-1)
-    sure, fitting = np.empty((2, len(things), count, slots), np.float32)
-    of_kind = np.empty((len(things), count), np.float32)
+    near, (count, slots) = np.float32(NEAR), boxes.shape[:2]
+    # Most slots hold no box, and most boxes are of no kind that was drawn.
+    probable = np.zeros((len(things), NO_KIND + 1), np.float32)
+    probable[:, : kinds.shape[1]] = kinds
+    found = np.nonzero(probable.max(axis=0)[boxes[..., 0]])
+    found_boxes = boxes[found]
+    corners = found_boxes[:, 2:] / np.float32(255) + np.array([-near, -near, near, near])
+    sizes = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    sure, fitting = np.zeros((2, len(things), count, slots), np.float32)
+    of_kind = np.zeros((len(things), count), np.float32)
     inside = None
     if colours is not None and any(len(thing.colours) for thing in things):
-        inside = _colours_inside(boxes, colours)
-    for row, (thing, likely) in enumerate(zip(things, kinds, strict=True)):
-        probable = np.zeros(NO_KIND + 1, np.float32)
-        probable[: len(likely)] = likely
-        certain = probable[boxes[..., 0]] * boxes[..., 1] / np.float32(255)
-        sure[row] = np.cbrt(certain)
-        of_kind[row] = sure[row].max(axis=1)
+        inside = _colours_inside(boxes, colours)[found]
+    for row, thing in enumerate(things):
+        certain = probable[row][found_boxes[:, 0]] * found_boxes[:, 1] / np.float32(255)
+        surely = np.cbrt(certain)
+        np.maximum.at(of_kind[row], found[0], surely)
         # However these count beside places, a box is shown, and its kind is seen, from one certainty on.
         several = len(things) > 1 and thing.box != ANYWHERE
-        fitting[row] = certain ** np.float32(CERTAINTY_OF_SEVERAL) if several else sure[row]
+        fit = certain ** np.float32(CERTAINTY_OF_SEVERAL) if several else surely
         if inside is not None and len(thing.colours):
             alike = np.exp(-((thing.colour_distance(inside, _most(things)) / np.float32(OTHER_BOX)) ** 2))
-            sure[row], fitting[row] = sure[row] * alike, fitting[row] * alike
+            surely, fit = surely * alike, fit * alike
         if placed and thing.box != ANYWHERE:
             low, high = np.array(thing.box, np.float32).reshape(2, 2) + np.array([[-near], [near]])
-            both = np.minimum(corners[..., 2:], high) - np.maximum(corners[..., :2], low)
-            both = np.maximum(both, 0).prod(axis=-1)
-            fitting[row] *= both / (sizes + (high - low).prod() - both)
+            both = np.minimum(corners[:, 2:], high) - np.maximum(corners[:, :2], low)
+            both = np.maximum(both[:, 0], 0) * np.maximum(both[:, 1], 0)
+            fit = fit * (both / (sizes + (high - low).prod() - both))
         else:
-            fitting[row] *= sizes**LARGE
-    presence, fits = sure.max(axis=2), np.zeros((len(things), count), np.float32)
+            fit = fit * sizes**LARGE
+        sure[row][found], fitting[row][found] = surely, fit
+    presence, fits, photos = sure.max(axis=2), np.zeros((len(things), count), np.float32), np.arange(count)
     chosen = np.full((len(things), count, 6), NO_KIND, np.uint8)
     for _ in things:
         # Of the things and boxes that are left, the best pair in each photo.

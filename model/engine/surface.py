@@ -8,7 +8,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,8 @@ SHARE = 0.5
 NEARNESS = 30.0
 # The likeliest things of a sketch by which photos are compared first, in a tenth of the time that all things take.
 LIKELY = 8
+# Sketches whose guesses are kept, 3 kB each.
+KEPT = 64
 # How present any thing is in a gallery at least, in units of the thing in the middle.
 LEAST_PRESENT = 0.01
 # The number of words, the likeliest for one photo, by which others are compared with it: all words find no more.
@@ -159,15 +161,26 @@ class Vocabulary:
         What the gallery shows (``Tokens.expects``) moves probability between things, but leaves their sum: it does not
         say whether a sketch shows any of them.
         """
-        if sketches.guessed_from.shape[1] != self.sketch_directions.shape[1]:
+        summaries, expects = sketches.guessed_from, sketches.expects
+        if summaries.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
-        none = np.full((len(sketches), 1), self.guess_none, np.float32)
-        shares = softmax(np.concatenate([np.float32(self.guess_scale) * self.things(sketches), none], axis=1))[:, :-1]
-        if sketches.expects is None:
+        expected = [b""] * len(summaries) if expects is None else [row.astype(np.float32).tobytes() for row in expects]
+        rows = [self._guessed(row.tobytes(), of_row) for row, of_row in zip(unit(summaries), expected, strict=True)]
+        return np.array(rows, np.float32).reshape(-1, len(self.sketch_biases))
+
+    @cached_property
+    def _guessed(self) -> Callable[[bytes, bytes], Floats]:
+        """The guesses of one sketch by its summary: a search asks for them ten times."""
+        return lru_cache(KEPT)(self._guess)
+
+    def _guess(self, summary: bytes, expected: bytes) -> Floats:
+        logits = self.sketch_directions @ np.frombuffer(summary, np.float32) + self.sketch_biases
+        none = np.full(1, self.guess_none, np.float32)
+        shares = softmax(np.concatenate([np.float32(self.guess_scale) * logits, none]))[:-1]
+        if not expected:
             return shares
-        raised = np.asarray(shares * sketches.expects, np.float32)
-        raised *= (shares.sum(axis=1) / np.maximum(raised.sum(axis=1), np.finfo(np.float32).tiny))[:, None]
-        return raised
+        raised = shares * np.frombuffer(expected, np.float32)
+        return np.asarray(raised * (shares.sum() / np.maximum(raised.sum(), np.finfo(np.float32).tiny)))
 
     def guess(self, sketches: Tokens) -> Floats:
         """Computes how probably n sketches show what each word names, (n, w) float32; the rest to 1 is for no word."""

@@ -35,7 +35,7 @@ Word: TypeAlias = tuple[tuple[int, ...], ...] | NDArray[np.float32]
 # The best photos by vector whose tokens are matched with the sketch's, to choose those that the method scores.
 MATCHED = 400
 # Photos that enter the ranking as the most similar ones to liked photos, and as those whose boxes fit things best.
-NEAREST, BOXED = 300, 1000
+NEAREST, BOXED = 300, 300
 
 
 def best_first(ids: Ids, scores: Scores, count: int | None = None) -> NDArray[np.int64]:

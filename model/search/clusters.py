@@ -23,8 +23,11 @@ Mask = npt.NDArray[np.bool_]
 
 
 def unite(parts: Sequence[Numbers]) -> Numbers:
-    """Returns the members of sets, ascending: of a single one, NumPy's ``unique`` takes several times as long."""
-    return np.sort(parts[0]) if len(parts) == 1 else np.unique(np.concatenate(parts))
+    """Returns the members of sets of numbers from 0, ascending: NumPy's ``unique`` takes many times as long."""
+    members = np.concatenate(parts)
+    held = np.zeros(members.max(initial=-1) + 1, np.bool_)
+    held[members] = True
+    return np.flatnonzero(held)
 
 
 def default_clusters(photos: int) -> int:

@@ -124,8 +124,8 @@ class PhotoGallery(Gallery):
     def _by_box(self, query: Query) -> Scores:
         """Computes how well boxes of all photos fit the things of a query, (p,): 0 for filtered ones, and by chance."""
         by_box, kinds = np.zeros(len(self._photos.ids), np.float32), self._matcher.thing_kinds(query.things)
-        likely = np.flatnonzero((kinds > LEAST_KIND).any(axis=0))
-        rows = unite([np.empty(0, np.int64), *(self._with_kind[kind] for kind in likely)])
+        kinds[kinds <= LEAST_KIND] = 0
+        rows = unite([np.empty(0, np.int64), *(self._with_kind[kind] for kind in np.flatnonzero(kinds.any(axis=0)))])
         if query.photo_filter is not None:
             rows = rows[self._filter_mask(query.photo_filter)[rows]]
         for block in np.split(rows, range(BLOCK, len(rows), BLOCK)):

@@ -36,8 +36,9 @@ from sketch_search.model.things import FIT
 
 # Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
 RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
-# Photos whose regions are compared with several things: [Ret] of a whole photo is a poor guide to the things in it.
-COMPARED_WITH_THINGS = 2000
+# Photos whose regions are compared with several things, by [Ret] of the whole photo: a poor guide to the things in it,
+# so that many are needed of things that no box knows, and few beside the boxes of those that one does.
+COMPARED_UNKNOWN, COMPARED_KNOWN = 2000, 300
 # Photos whose regions are diffused for a single thing.
 FITS_DIFFUSED = 300
 # Clusters that the method scores, the best by vector, if a query sets the number to open, and by default.
@@ -61,6 +62,7 @@ class Plan:
     limit: how many photos the method scores; None for the default.
     diffuse: whether photos that look alike share their scores. fold: whether near duplicates are one result.
     plain: whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores.
+    known: how probably boxes know each of several things, 0 to 1.
     """
 
     method: Method
@@ -72,6 +74,7 @@ class Plan:
     diffuse: bool = False
     fold: bool = False
     plain: bool = False
+    known: float = 0.0
 
     @staticmethod
     def two_stage(results: int, nprobe: int | Literal["all"] | None, *, fold: bool = False) -> "Plan":
@@ -97,7 +100,8 @@ class Plan:
             return None
         if self.rerank is not None and not self.diffuse:
             return self.rerank
-        return max(self.results, COMPARED_WITH_THINGS if self.method == "things" else SHORTLIST, self.rerank or 0)
+        with_things = round(COMPARED_UNKNOWN + self.known * (COMPARED_KNOWN - COMPARED_UNKNOWN))
+        return max(self.results, with_things if self.method == "things" else SHORTLIST, self.rerank or 0)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,8 @@ def rank(
     query = with_sketch(gallery, matcher, query, plan, sizes)
     if plan.method == "things":
         query = replace(query, drawing_direction=matcher.drawing_direction(query.things))
+        known = matcher.thing_kinds(query.things).sum(axis=1).max() if gallery.boxes_kept else 0
+        plan = replace(plan, known=min(1.0, float(known)))
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
     results_needed, candidates = plan.results, None
@@ -165,7 +171,7 @@ def with_sketch(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, si
     if examples is None:
         cluster_order = _order_clusters(gallery, matcher, query, _compared(gallery, matcher, query), [], sizes)
         clusters = np.sort(cluster_order if plan.nprobe == "all" else cluster_order[: plan.nprobe])
-        best = gallery.find(replace(query, clusters=clusters, method="ret", count=ranking.EXAMPLES))
+        best = gallery.find(replace(query, clusters=clusters, method="ret", count=ranking.EXAMPLES, things=()))
         examples = np.zeros((1, best.vectors.shape[1]), np.float32)
         if best.by_word is not None and len(best):
             examples = best.vectors[best_first(best.ids, best.by_word, ranking.EXAMPLES)].astype(np.float32)

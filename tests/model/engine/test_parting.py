@@ -27,7 +27,8 @@ from sketch_search.model.engine.tokens import Floats, quantize
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import SPECK
 from sketch_search.model.images.preprocess import fit_photo
-from sketch_search.model.search import gallery_of
+from sketch_search.model.search import gallery_of, search_things
+from sketch_search.model.search.drawings import things_of_text
 from sketch_search.model.training.corpus import Picture
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.parting import PartingNetwork
@@ -193,7 +194,7 @@ def test_another_file_is_refused_by_its_hash(tmp_path: Path) -> None:
         Detector(tmp_path / "missing.onnx")
 
 
-def test_photos_are_encoded_with_boxes_if_asked(detector: Detector, default: Matcher, tmp_path: Path) -> None:
+def test_boxes_are_kept_if_asked_and_spare_comparisons(detector: Detector, default: Matcher, tmp_path: Path) -> None:
     photo(SHAPES[0], 240, 1).save(tmp_path / "made.png")
     photos = [Picture(PORTRAIT, "a", "a"), Picture(tmp_path / "made.png", "b", "b")]
     encoded = encode_pictures(default, photos, "photo", boxes=True)
@@ -201,11 +202,12 @@ def test_photos_are_encoded_with_boxes_if_asked(detector: Detector, default: Mat
     assert np.array_equal(encoded.boxes[0], detector.detect(fit_photo(Image.open(PORTRAIT), SIZE)))
     assert np.array_equal(encoded.features, encode_pictures(default, photos, "photo").features)
     gallery = gallery_of(encoded, default)
-    assert gallery.boxes_kept
     assert np.array_equal(gallery._photos.photo_boxes(np.argsort(gallery.ids)), encoded.boxes)
     without = gallery_of(replace(encoded, boxes=None), default)
-    assert not without.boxes_kept
     assert np.array_equal(without._photos.photo_boxes(np.arange(2)), no_boxes(2))
+    for text, of, compared in (("tie, rainbow", gallery, 300), ("tie, rainbow", without, 2000), ("sky", gallery, 2000)):
+        things = things_of_text(default, text) * 2
+        assert search_things(of, default, things, 1).plan.count == compared
 
 
 # [Ret] of `photo_vectors()`, float16; `python -m tests.model.engine.test_parting FILE` writes it anew.
@@ -217,14 +219,12 @@ PRODUCTS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 
 @cache
 def photo_vectors() -> Floats:
-    """Encodes 24 generated photos: their [Ret], (24, d)."""
     matcher = load()
     pictures = [photo(SHAPES[number % len(SHAPES)], 240, number) for number in range(24)]
     return np.stack([matcher.encode(matcher.prepare(one, "photo")[None], "photo").ret[0] for one in pictures])
 
 
 def weights_in_int8(monkeypatch: pytest.MonkeyPatch, graph: str) -> dict[str, NDArray[np.int8]]:
-    """Returns the matrices (inputs, outputs) that a graph of the default multiplies in int8, as it is opened."""
     given: dict[str, Any] = {}
     monkeypatch.setattr(OnnxEngine, "_session", lambda self, name, weights, threads: given.update({name: weights}))
     folder = find_graphs(default_checkpoint())
