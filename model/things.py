@@ -253,19 +253,19 @@ def fit_boxes(
     # Most slots hold no box, and most boxes are of no kind that was drawn.
     probable = np.zeros((len(things), NO_KIND + 1), np.float32)
     probable[:, : kinds.shape[1]] = kinds
-    found = np.nonzero(probable.max(axis=0)[boxes[..., 0]])
-    found_boxes = boxes[found]
-    corners = found_boxes[:, 2:] / np.float32(255) + np.array([-near, -near, near, near])
+    photo, slot = np.nonzero(probable.max(axis=0)[boxes[..., 0]])
+    likely = boxes[photo, slot]
+    corners = likely[:, 2:] / np.float32(255) + np.array([-near, -near, near, near])
     sizes = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
     sure, fitting = np.zeros((2, len(things), count, slots), np.float32)
     of_kind = np.zeros((len(things), count), np.float32)
     inside = None
     if colours is not None and any(len(thing.colours) for thing in things):
-        inside = _colours_inside(boxes, colours)[found]
+        inside = _colours_inside(boxes, colours)[photo, slot]
     for row, thing in enumerate(things):
-        certain = probable[row][found_boxes[:, 0]] * found_boxes[:, 1] / np.float32(255)
+        certain = probable[row][likely[:, 0]] * likely[:, 1] / np.float32(255)
         surely = np.cbrt(certain)
-        np.maximum.at(of_kind[row], found[0], surely)
+        np.maximum.at(of_kind[row], photo, surely)
         # However these count beside places, a box is shown, and its kind is seen, from one certainty on.
         several = len(things) > 1 and thing.box != ANYWHERE
         fit = certain ** np.float32(CERTAINTY_OF_SEVERAL) if several else surely
@@ -279,7 +279,7 @@ def fit_boxes(
             fit = fit * (both / (sizes + (high - low).prod() - both))
         else:
             fit = fit * sizes**LARGE
-        sure[row][found], fitting[row][found] = surely, fit
+        sure[row, photo, slot], fitting[row, photo, slot] = surely, fit
     presence, fits, photos = sure.max(axis=2), np.zeros((len(things), count), np.float32), np.arange(count)
     chosen = np.full((len(things), count, 6), NO_KIND, np.uint8)
     for _ in things:

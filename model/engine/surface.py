@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sketch_search.model.engine.config import Calibration, Modality, NetworkConfig
 from sketch_search.model.engine.parting import Parting, count_features
-from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, cosines, softmax, unit
+from sketch_search.model.engine.tokens import Floats, Numbers, Tokens, as_floats, cosines, softmax, unit
 from sketch_search.model.errors import ModelError
 
 # The sharpness of a log-mean-exp, between the mean and the maximum over prototypes, chosen on validation classes.
@@ -29,8 +29,8 @@ SHARE = 0.5
 NEARNESS = 30.0
 # The likeliest things of a sketch by which photos are compared first, in a tenth of the time that all things take.
 LIKELY = 8
-# Sketches whose guesses are kept, 3 kB each.
-KEPT = 64
+# Sketches whose guesses are kept, 3 kB each: a search asks for them ten times.
+GUESSES_KEPT = 64
 # How present any thing is in a gallery at least, in units of the thing in the middle.
 LEAST_PRESENT = 0.01
 # The number of words, the likeliest for one photo, by which others are compared with it: all words find no more.
@@ -165,16 +165,17 @@ class Vocabulary:
         if summaries.shape[1] != self.sketch_directions.shape[1]:
             return np.zeros((len(sketches), len(self.sketch_biases)), np.float32)
         expected = [b""] * len(summaries) if expects is None else [row.astype(np.float32).tobytes() for row in expects]
-        rows = [self._guessed(row.tobytes(), of_row) for row, of_row in zip(unit(summaries), expected, strict=True)]
+        rows = [
+            self._guessed(row.tobytes(), of_row) for row, of_row in zip(as_floats(summaries), expected, strict=True)
+        ]
         return np.array(rows, np.float32).reshape(-1, len(self.sketch_biases))
 
     @cached_property
     def _guessed(self) -> Callable[[bytes, bytes], Floats]:
-        """The guesses of one sketch by its summary: a search asks for them ten times."""
-        return lru_cache(KEPT)(self._guess)
+        return lru_cache(GUESSES_KEPT)(self._guess)
 
     def _guess(self, summary: bytes, expected: bytes) -> Floats:
-        logits = self.sketch_directions @ np.frombuffer(summary, np.float32) + self.sketch_biases
+        logits = self.things(Tokens.of_ret(np.frombuffer(summary, np.float32)[None]))[0]
         none = np.full(1, self.guess_none, np.float32)
         shares = softmax(np.concatenate([np.float32(self.guess_scale) * logits, none]))[:-1]
         if not expected:

@@ -171,7 +171,7 @@ class PhotoGallery(Gallery):
         elif query.word is not None:
             directions = np.stack([self._matcher.word_direction(thing) for thing in query.word])
             sets.append(vectors.near(directions, count, mask, clusters))
-        return unite([rows for rows in sets if len(rows)] or [np.empty(0, np.int64)])
+        return unite(sets)
 
     def _compare(self, rows: PhotoRows, query: Query) -> Nearest:
         pause()

@@ -36,8 +36,8 @@ from sketch_search.model.things import FIT
 
 # Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
 RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
-# Photos whose regions are compared with several things, by [Ret] of the whole photo: a poor guide to the things in it,
-# so that many are needed of things that no box knows, and few beside the boxes of those that one does.
+# Photos whose regions are compared with several things, the best by [Ret]. The [Ret] of a whole photo says little of
+# the things in it, so many are needed if boxes know none of these, and few if boxes surely know one.
 COMPARED_UNKNOWN, COMPARED_KNOWN = 2000, 300
 # Photos whose regions are diffused for a single thing.
 FITS_DIFFUSED = 300
@@ -62,7 +62,7 @@ class Plan:
     limit: how many photos the method scores; None for the default.
     diffuse: whether photos that look alike share their scores. fold: whether near duplicates are one result.
     plain: whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores.
-    known: how probably boxes know each of several things, 0 to 1.
+    known: how probably boxes know one of several things, 0 to 1.
     """
 
     method: Method
@@ -100,8 +100,8 @@ class Plan:
             return None
         if self.rerank is not None and not self.diffuse:
             return self.rerank
-        with_things = round(COMPARED_UNKNOWN + self.known * (COMPARED_KNOWN - COMPARED_UNKNOWN))
-        return max(self.results, with_things if self.method == "things" else SHORTLIST, self.rerank or 0)
+        compared = round(COMPARED_UNKNOWN + self.known * (COMPARED_KNOWN - COMPARED_UNKNOWN))
+        return max(self.results, compared if self.method == "things" else SHORTLIST, self.rerank or 0)
 
 
 @dataclass(frozen=True)

@@ -204,10 +204,10 @@ def test_boxes_are_kept_if_asked_and_spare_comparisons(detector: Detector, defau
     gallery = gallery_of(encoded, default)
     assert np.array_equal(gallery._photos.photo_boxes(np.argsort(gallery.ids)), encoded.boxes)
     without = gallery_of(replace(encoded, boxes=None), default)
+    assert (gallery.boxes_kept, without.boxes_kept) == (True, False)
     assert np.array_equal(without._photos.photo_boxes(np.arange(2)), no_boxes(2))
     for text, of, compared in (("tie, rainbow", gallery, 300), ("tie, rainbow", without, 2000), ("sky", gallery, 2000)):
-        things = things_of_text(default, text) * 2
-        assert search_things(of, default, things, 1).plan.count == compared
+        assert search_things(of, default, things_of_text(default, text) * 2, 1).plan.count == compared
 
 
 # [Ret] of `photo_vectors()`, float16; `python -m tests.model.engine.test_parting FILE` writes it anew.
