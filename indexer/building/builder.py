@@ -181,6 +181,7 @@ class BuildReport(Written):
             ("checked", self.checked),
             ("parts", _UNDIVIDED if self.undivided and self.changed else None),
             ("gone", f"{self.settled.gone or ''}"),
+            ("moved", f"{self.settled.moved or ''}"),
             ("bad", f"{len(self.bad)}{before}" if self.bad else None),
             ("clusters", f"{self.clusters}, by {self.embedder}"),
             ("system", self.about_system),

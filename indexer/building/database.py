@@ -107,6 +107,9 @@ _TAKE_READ = """INSERT INTO files (id, root, path, hash, size, mtime, ctime, tak
         reason = excluded.reason, cluster = NULL, segment = NULL, row = NULL
     WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
         excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)"""
+# Files that are gone whose photo is elsewhere.
+_MOVED = """SELECT count(*) FROM files WHERE status = 'gone'
+    AND hash IN (SELECT hash FROM files WHERE status = 'indexed')"""
 # What came of reading a file that is to be read, or was not listed yet.
 _NOTE_READ = """ON CONFLICT (root, path) DO UPDATE SET hash = excluded.hash, size = excluded.size,
     mtime = excluded.mtime, ctime = excluded.ctime, taken = excluded.taken, reason = excluded.reason, state = 'read'
@@ -131,13 +134,15 @@ class ShownPhotos:
 class Settled:
     """How the next generation differs from the current one, by numbers of files and photos.
 
-    changed: files that differ; gone: those of them that are gone. missing: photos that stay although their files are
-    gone or unreadable, because they are too many; spoiled: unreadable files. waiting: files that were to be read, and
-    were not. removed_before: new files of photos that the user removed, which are not shown either.
+    changed: files that differ. gone: those of photos that are gone; moved: those of photos that are elsewhere now.
+    missing: photos that stay although their files are gone or unreadable, because they are too many; spoiled:
+    unreadable files. waiting: files that were to be read, and were not. removed_before: new files of photos that the
+    user removed, which are not shown either.
     """
 
     changed: int
     gone: int
+    moved: int
     missing: int
     spoiled: int
     waiting: int
@@ -450,6 +455,7 @@ class BuildDatabase:
             spoiled = self._all(f"SELECT l.root, l.path {_SPOILED}")
             self._forget_read(spoiled)
         with self._writing() as database:
+            moved = -self._number(_MOVED)
             gone = database.execute(_MARK_GONE).rowcount
             changed = gone + database.execute(_MARK_BACK).rowcount
             removed_before = [
@@ -460,8 +466,11 @@ class BuildDatabase:
             changed += database.execute(_TAKE_READ, (next_id,)).rowcount
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, removed_before)
+            moved += self._number(_MOVED)
         listing.forget_empty(self.has_below)
-        return Settled(changed, gone, missing if all_stay else 0, len(spoiled), waiting, tuple(removed_before))
+        return Settled(
+            changed, gone - moved, moved, missing if all_stay else 0, len(spoiled), waiting, tuple(removed_before)
+        )
 
     def _forget_read(self, files: Sequence[FileKey]) -> None:
         with self._writing() as database:

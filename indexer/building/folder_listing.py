@@ -136,6 +136,7 @@ class FolderListing:
         self._unlisted: dict[FileKey, UnreadFile] = {}
         self._empty = set[FileKey]()
         self._exclusions = exclusions or Exclusions()
+        self._bare = list[str]()
         self._links = self._special = self._excluded = 0
         self._listed = Counter[int]()
         self.raws: dict[FileKey, list[GalleryFile]] = {}
@@ -148,7 +149,8 @@ class FolderListing:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        words, links, special = [], self._links, self._special
+        words, links, special = list[str](), self._links, self._special
+        words += [f"{folder}, which has no photo" for folder in self._bare]
         if folders := self._not_photos.total():
             which = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
             words.append(f"{folders} folder{'s' * (folders > 1)} of thumbnails, deleted or hidden files: {which}")
@@ -214,9 +216,12 @@ class FolderListing:
                         yield GalleryFile(number, path, entry.stamp, reason=reason)
                 else:
                     folders.pop()
-            if self.count == before and (number, "") not in self._unlisted and self._expected((number, "")):
-                self._leave_out(number, "", _NO_PHOTO)
-                self._empty.add((number, ""))
+            if self.count == before and (number, "") not in self._unlisted:
+                if self._expected((number, "")):
+                    self._leave_out(number, "", _NO_PHOTO)
+                    self._empty.add((number, ""))
+                else:
+                    self._bare.append(str(root))
 
     def _entries(self, number: int, folder: str, listing: Listing) -> Iterator[tuple[str, Entry]]:
         """Yields each entry of a folder with its path in the root, in the order of the shown paths."""

@@ -146,7 +146,8 @@ class Progress:
         )
         if self._bar_wanted and self._written - self._said >= self._pause and not sys.stderr.isatty():
             self._said, self._pause = self._written, min(2 * self._pause, _LINES)
-            print(f"{self._phase}: {self._done} of {self._total} photos", file=sys.stderr, flush=True)
+            counts = f": {self._done} of {self._total} photos" if self._total else ""
+            print(f"{self._phase}{counts}", file=sys.stderr, flush=True)
         if self._file is not None:
             with refuse_if_unwritable(self._file):
                 write_atomically(self._file, state.model_dump_json().encode())

@@ -390,6 +390,7 @@ def _watch(work: Work, request: BuildRequest, interval: float) -> int:
         # Changes during the build are seen after the first pause.
         before = gallery_state(work.index, request)
         work.build(request, matcher)
+        show([f"looking for changes every {interval:g} seconds; Ctrl-C ends this."], work.quiet)
         watch(read_state, update, map(time.sleep, repeat(interval)), before)
     except KeyboardInterrupt:
         show(["stopped watching."], work.quiet)

@@ -362,6 +362,9 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
         choices = [address_at(shown, roots), os.path.abspath(path_here)]
     if len(choices) > 1:
         raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
+    if not choices and target.startswith("./"):
+        # So that no id is meant, whatever folder this is.
+        return key_meant(target[2:], known, roots)
     return keys[choices[0]] if choices else None
 
 

@@ -347,7 +347,7 @@ def test_a_folder_whose_photos_were_moved_is_no_missing_disk(built: Collection, 
     for file in [*(built.photos / "in here").iterdir()]:
         file.rename(built.photos / file.name)
     report = built.update()
-    assert (report.photos, report.files, report.settled.gone, report.kept) == (12, 12, 4, [])
+    assert (report.photos, report.settled.gone, report.settled.moved, report.kept) == (12, 0, 4, [])
     save_photo(built.photos / "in here" / "a.png", 60)
     save_photo(built.photos / "in here" / "b.png", 61)
     save_photo(built.photos / "b.png", 61)

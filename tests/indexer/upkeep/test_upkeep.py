@@ -63,7 +63,7 @@ def test_a_folder_without_photos_leaves_the_index_by_its_name_or_address(copied:
     for name in ("by name", str(tmp_path / "by address")):
         empty = tmp_path / Path(name).name
         empty.mkdir()
-        copied.update(added=[empty])
+        assert copied.update(added=[empty]).skipped == (f"{empty}, which has no photo",)
         assert len(read_summary(copied.index).manifest.roots) == 2
         assert remove([name], copied.index).files == 0
         assert [root.path for root in read_summary(copied.index).manifest.roots] == [str(copied.photos)]
@@ -109,6 +109,7 @@ def test_an_ambiguous_path_is_refused(collection: Collection, monkeypatch: pytes
         remove(["p3.png"], collection.index)
     monkeypatch.chdir(tmp_path)
     assert plan_removal(["p3.png"], collection.index).leaving == plan_removal([outer], collection.index).leaving
+    assert plan_removal(["./in here/p3.png"], collection.index).leaving == (("in here/p3.png", 1),)
     monkeypatch.chdir(collection.photos / "in here")
     assert plan_removal(["./p3.png"], collection.index).leaving == (("in here/p3.png", 1),)
 
@@ -176,7 +177,7 @@ def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(gallery:
     with started_python("-m", "indexer", "build", *arguments, errors=subprocess.PIPE) as process:
         assert process.stdout is not None
         # The report of the first build ends with this line.
-        assert any(line.startswith("index:") for line in process.stdout)
+        assert any("Ctrl-C ends this" in line for line in process.stdout)
         assert read_summary(index_path).manifest.counts.photos == 12
         save_photo(gallery / "new.png", 40)
         assert "generation g000002: 13 photos, 1 encoded now" in process.stdout.readline()
