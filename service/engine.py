@@ -132,8 +132,8 @@ class Engine:
                 raise BlankSketch(f"of the {len(files)} pictures of the drawing, number {number}: {error}") from error
             parts.append(Drawing.of(np.asarray(opened.image)) if opened.drawing is None else opened.drawing)
         if len(sizes := {part.size for part in parts}) > 1:
-            shown = " and ".join(f"{width} x {height}" for width, height in sorted(sizes))
-            raise BadSearch(f"The pictures of one drawing must have the same size; these have {shown} pixels.")
+            shown = " and ".join(f"{width} x {height}" for width, height in sorted(sizes)) + " pixels as drawings"
+            raise BadSearch(f"The pictures of one drawing must have the same size; these have {shown}.")
         drawing = parts[0] if len(parts) == 1 else Drawing.joined(parts)
         return replace(drawing, prepare_ms=(time.perf_counter() - start) * 1000)
 

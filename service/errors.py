@@ -111,7 +111,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _MUST_BE = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
     **dict.fromkeys(("float_parsing", "float_type"), "a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "yes or no"),
     **dict.fromkeys(
         ("date_parsing", "date_type", "date_from_datetime_parsing", "date_from_datetime_inexact"),
         "a day such as 2023-12-31",
@@ -169,7 +169,9 @@ def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
         # The message of a validator of this project: of a parameter, or a whole sentence about several.
         message = str(first["ctx"]["error"])
         return f"{name}: {message}" if name else message
-    allowed = " or ".join(dict.fromkeys(map(_allowed, problems)))
+    *others, last = dict.fromkeys(map(_allowed, problems))
+    listed = ", ".join(other.replace(" or ", ", ") for other in others)
+    allowed = f"{listed} or {last}" if listed else last
     return f"{name} must be {allowed}{'' if allowed.startswith('given') else _quote(first.get('input'))}"
 
 
