@@ -59,10 +59,6 @@ def compose() -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
-def _setting_names(environment: dict[str, str]) -> set[str]:
-    return {name.removeprefix("SBIR_").lower() for name in environment if name.startswith("SBIR_")}
-
-
 def test_no_committed_file_names_a_host_to_fetch_from() -> None:
     for name in (*(f"docker/{name}" for name in ("Dockerfile", *_UNITS)), ".env.example", "docker-compose.yml"):
         links = re.findall(r"\w+://[^\s'\"]+", (_CHECKOUT / name).read_text())
@@ -96,7 +92,8 @@ def test_containers_run_as_nobody_and_listen_here_alone(compose: dict[str, Any],
         node = name.startswith("ray-")
         assert service["environment"].get("RAY_AUTH_TOKEN", "none needed") == (None if node else "none needed")
         given = {key.removeprefix("SBIR_").lower(): text for key, text in service["environment"].items() if text}
-        assert _setting_names(service["environment"]) <= Settings.model_fields.keys()
+        names = {name.removeprefix("SBIR_").lower() for name in service["environment"] if name.startswith("SBIR_")}
+        assert names <= Settings.model_fields.keys()
         Settings(**{key: text for key, text in given.items() if key in Settings.model_fields})
         assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
         command = service.get("command", [])

@@ -43,7 +43,8 @@ def test_every_link_and_picture_leads_somewhere(page: Path) -> None:
 @of_page
 def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_these_names(page: Path) -> None:
     blocks = [(words, _check_parses) for words in shell_commands(page)]
-    prose = [(words, _check_names) for span in spans(page) if _begins_a_command(span) for words in commands(span)]
+    begins = re.compile(r"(\.venv/bin/)?(python -m|sketch-search|make) ").match
+    prose = [(words, _check_names) for span in spans(page) if begins(span) for words in commands(span)]
     for words, check in [*blocks, *prose]:
         program, *arguments = _program(words)
         if program == "make":
@@ -118,10 +119,6 @@ def test_the_figures_are_of_the_weights_that_are_here() -> None:
 
 # By the name that ``_program`` gives.
 PROGRAMS: dict[str, click.Command] = {"service": application, "indexer": index, "model": model}
-
-
-def _begins_a_command(span: str) -> bool:
-    return bool(re.match(r"(\.venv/bin/)?(python -m|sketch-search|make) ", span))
 
 
 def _program(words: Sequence[str]) -> list[str]:

@@ -83,10 +83,8 @@ export function createAbout(remove) {
       byId("building-text").textContent = build ? `${build.text} You can search the photos indexed so far.` : left ?? "";
       byId("building-on").hidden = !left;
       progress(byId("building-progress"), build?.share);
-      if (begun) {
-        const state = build?.text ?? left ?? `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
-        note.textContent = already + state;
-      }
+      const done = () => `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
+      if (begun) { note.textContent = already + (build?.text ?? left ?? done()); }
       if (dialog.open && info.index && info.index.made !== made) { void read(); }
       made = info.index?.made ?? null;
     },
@@ -158,9 +156,8 @@ export function offerFolders(build) {
     const below = folders.map((name) => item(name, `${here}${here.endsWith(slash) ? "" : slash}${name}`, "folder"));
     const pressed = list.contains(document.activeElement);
     list.replaceChildren(...(above ? [item("Parent folder", above, "up")] : []), ...below);
-    if (pressed) {
-      list.querySelector("button")?.focus(); // what had the focus is gone
-    }
+    // What had the focus is gone.
+    if (pressed) { list.querySelector("button")?.focus(); }
     note.textContent = "";
   }
 

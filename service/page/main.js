@@ -89,6 +89,7 @@ async function runSearch(signal) {
   const taken = await query.snapshot();
   const snapshot = query.empty() ? { ...taken, blob: null, things: [], strokes: [] } : taken;
   const { limits } = server;
+  if (snapshot.blob?.size === 0) { throw new Error("The file is empty."); }
   if (limits && snapshot.blob?.size > limits.max_upload_bytes) {
     // The server would close the connection in the middle of the upload, and the page would report it as away.
     throw new Error(`The image is too large; this server accepts at most ${Math.floor(limits.max_upload_bytes / 2 ** 20)} MiB.`);
@@ -140,9 +141,7 @@ function searchFailed(error) {
 }
 
 /** The pen rests: the best first, by all variants of the drawing. */
-function penRests() {
-  found.asked()?.params.quality ? searchNow() : found.order();
-}
+function penRests() { found.asked()?.params.quality ? searchNow() : found.order(); }
 
 /** The body for a snapshot of the query: one picture, with its strokes if it was drawn here. */
 function bodyOf({ blob, strokes }) {
@@ -207,9 +206,7 @@ function searchIfReady(anew = false) {
   }
 }
 
-function searchAgain() {
-  nothing() ? showInvitation() : searchNow();
-}
+function searchAgain() { nothing() ? showInvitation() : searchNow(); }
 
 /** Search at once, and show the best first; while the server cannot answer, as soon as it can. */
 function searchNow() {
@@ -245,9 +242,7 @@ function explainable() {
   return possible && (asked.snapshot.blob !== null || asked.params.like.length + asked.params.text.length > 0);
 }
 
-function offerMore() {
-  byId("why-open").hidden = !explainable();
-}
+function offerMore() { byId("why-open").hidden = !explainable(); }
 
 /** Add a folder to the index; null: update only the indexed ones. Returns whether it began; else `note` shows why not. */
 async function build(folder, note) {

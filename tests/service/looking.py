@@ -21,6 +21,9 @@ from tests.browser import DESKTOP, PHONE, Browser, Screen, draw, run, wait, wait
 from tests.pictures import strokes
 from tests.service.served import Served, served
 
+# The drawing of the current step, in the browser's storage.
+STORED = "sessionStorage['sketch-search-drawing ' + sessionStorage['sketch-search-drawing']]"
+
 
 def forgetful(driver: Browser) -> Browser:
     """Returns the browser without anything that the previous test has left in it."""

@@ -123,7 +123,7 @@ export function createWord(parts, name) {
     /** Offer words for what the person has not named: those that are guessed, or else those that it may `perhaps` be. */
     guess({ guesses = [], perhaps = [], things = [], word_read: read } = {}) {
       const named = things.filter(({ word }) => word).map((thing) => thing.guess?.word);
-      const all = parts.params().text.length || (read && things.length < 2) ? [] : [...guesses, ...perhaps.map((word) => ({ word }))];
+      const all = read && things.length < 2 ? [] : [...guesses, ...perhaps.map((word) => ({ word }))];
       byId("guesses").replaceChildren(...all.filter(({ word }) => !named.includes(word)).map(item));
       byId("guesses").classList.remove("stale");
     },

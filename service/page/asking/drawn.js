@@ -44,7 +44,8 @@ export function createDrawn(paper, parts, word, react) {
   paper.lieUnder(list);
   byId("parts-apart").addEventListener("click", () => sort(halved, things()[0].marks));
 
-  const pieces = () => piecesOf(paper.marks);
+  // A file or a photo is searched with as a whole.
+  const pieces = () => (byId("picture").hidden && paper.marks[0]?.as !== "photo" ? piecesOf(paper.marks) : []);
   const things = () => thingsOf(pieces());
   const sorting = createSorting(paper, { shown: () => shown, things, sort });
 
@@ -199,7 +200,8 @@ export function createDrawn(paper, parts, word, react) {
       guesses = new Map(ids.map((id, i) => [id, known[i] ?? whole[0] ?? kept.get(id)]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
-      leftOut = answer.left_out ?? [];
+      // If all is left out, all is searched with.
+      leftOut = (answer.left_out ?? []).filter(([left, top, right, bottom]) => right - left + bottom - top < 2);
       counts = { ...ALL, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
       show();
     },

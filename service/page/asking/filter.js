@@ -119,7 +119,7 @@ export function offerFilter(parts) {
 
   /** A folder: a box that adds it to the filter, its name, which replaces the others, and what opens it. */
   function row(path) {
-    const { folder } = parts.params();
+    const { folder, after, before } = parts.params();
     const [chosen, found, others] = [folder.includes(path), typed(), folder.filter((one) => one !== path)];
     const inside = !found && [...folders.keys()].some((one) => one.startsWith(`${path}/`));
     const set = (wanted) => parts.set({ folder: wanted });
@@ -128,7 +128,9 @@ export function offerFilter(parts) {
     const tick = keyed(`also ${path}`, element("input", { ...added, onchange: () => set(chosen ? others : [...others, path]) }));
     const onclick = () => set(chosen && !others.length ? [] : [path]);
     const textContent = fileName(path) === "." ? "In no subfolder" : found ? path : fileName(path);
-    const shown = [element("span", { textContent }), element("small", { textContent: number(folders.get(path)) })];
+    // They are counts of all days.
+    const files = after.length || before.length ? "" : number(folders.get(path));
+    const shown = [element("span", { textContent }), element("small", { textContent: files })];
     const name = element("button", { type: "button", className: "name", title: `Only ${folderName(path)}`, ariaPressed: String(chosen), onclick }, ...shown);
     const open = opened.has(path);
     const turn = () => {
@@ -178,6 +180,6 @@ export function offerFilter(parts) {
 
 const above = (path) => path.split("/").slice(0, -1).map((_, i, names) => names.slice(0, i + 1).join("/"));
 
-const key = (path) => path.replaceAll("/", "\0");
+const key = (path) => path.toLowerCase().replaceAll("/", "\0");
 const number = (files) => files.toLocaleString("en");
 const keyed = (name, one) => Object.assign(one.dataset, { key: name }) && one;

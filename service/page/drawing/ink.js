@@ -90,9 +90,7 @@ export const piece = (context, mark, i) => drawCurve(context, mark, mark.width *
 export function outline({ kind, points }) {
   if (kind === "image") { return []; }
   const [a, b] = points;
-  if (kind === "rectangle") {
-    return [a, { x: b.x, y: a.y }, b, { x: a.x, y: b.y }, a];
-  }
+  if (kind === "rectangle") { return [a, { x: b.x, y: a.y }, b, { x: a.x, y: b.y }, a]; }
   if (kind === "ellipse") {
     const centre = middle(a, b);
     return Array.from({ length: ELLIPSE_CORNERS + 1 }, (_, i) => {

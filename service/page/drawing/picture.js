@@ -94,9 +94,7 @@ export function fromDataUrl(url) {
 /** The image in a text: a data URL, or the code of an SVG, as programs copy it. @returns {File[]} one or none; a damaged one is empty */
 export function pastedImage(text) {
   const code = /^<(svg|\?xml|!)/i.test(text) && /<svg[\s>]/i.test(text);
-  if (!code && !/^data:image\//i.test(text)) {
-    return [];
-  }
+  if (!code && !/^data:image\//i.test(text)) { return []; }
   try {
     const image = code ? new Blob([text], { type: VECTOR }) : fromDataUrl(text);
     return [new File([image], "Pasted image", { type: image.type })];

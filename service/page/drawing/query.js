@@ -20,7 +20,7 @@ export function createQuery(paper, react) {
   let step = stepKey();
 
   paper.addEventListener("change", () => {
-    save(paper);
+    save(paper, step);
     file = null;
     changed();
   });
@@ -31,7 +31,7 @@ export function createQuery(paper, react) {
       changed();
     } else if (image()) {
       // Done to the paper, so that undo takes the choice back.
-      paper.replace([{ ...image(), as }]);
+      paper.replace([{ ...image(), as }, ...paper.marks.slice(1)]);
     }
   });
   listenForFiles((files, address) => {
@@ -43,10 +43,11 @@ export function createQuery(paper, react) {
     }
   });
   // The person has moved through the history: what was searched with comes back.
-  window.addEventListener("popstate", () => {
-    const [from, kept] = [step, steps.get(stepKey())];
+  window.addEventListener("popstate", async () => {
+    const from = step;
     step = stepKey();
-    if (from === step || !kept) { return; }
+    const kept = from === step ? null : (steps.get(step) ?? (await restored(step)));
+    if (!kept) { return; }
     paper.past = kept.past;
     if (kept.file) {
       ({ file, fileKind } = kept);
@@ -57,18 +58,13 @@ export function createQuery(paper, react) {
   window.addEventListener("step", () => {
     step = stepKey();
     keep();
+    save(paper, step);
   });
 
   const empty = () => !file && paper.empty;
-
-  /** The image that is searched with by itself, as its mark; null where something is drawn, too. */
-  function image() {
-    const { marks } = paper;
-    return marks.length === 1 && marks[0].kind === "image" ? marks[0] : null;
-  }
-
+  /** The image on the paper, below all that is drawn, as its mark; null without one. */
+  const image = () => (paper.marks[0]?.kind === "image" ? paper.marks[0] : null);
   const kind = () => (file ? fileKind : (image()?.as ?? "sketch"));
-
   const keep = () => steps.set(step, { past: paper.past, file, fileKind });
 
   function changed() {
@@ -146,22 +142,29 @@ export function createQuery(paper, react) {
       const as = kind();
       if (file) { return { blob: file, kind: as, marks: [], things: [], strokes: [] }; }
       const { marks, things, place } = paper;
-      // An image with nothing drawn on it is sent as it is.
-      if (image()) {
+      // An image with nothing drawn on it is sent as it is. What is drawn on a photo belongs to the photo.
+      if (image() && marks.length === 1) {
         const dots = piecesOf(marks);
         const told = dots.some((one) => one.told !== undefined);
         const own = dots === marks ? [] : thingsOf(dots);
         return { blob: fromDataUrl(image().source), kind: as, marks, things: own, strokes: told ? strokesOf(dots) : [] };
       }
-      return { blob: await paper.png(), kind: as, marks, things, strokes: strokesOf(marks, place) };
+      const drawn = as === "photo" ? { things: [], strokes: [] } : { things, strokes: strokesOf(marks, place) };
+      return { blob: await paper.png(), kind: as, marks, ...drawn };
     },
     async restore() {
-      const kept = await restore();
+      const kept = await restored();
       // A drawing that was begun in the meantime stays.
-      if (!paper.canUndo && !paper.drawing) { paper.past = { first: kept.format, done: kept.marks, undone: [] }; }
+      if (kept && !paper.canUndo && !paper.drawing) { paper.past = kept.past; }
     },
     save: async (name) => download(await withDrawing(await paper.png(), paper), `${fileNameOf(name) || "sketch"}.png`),
   };
+}
+
+/** What was drawn in a step, or last, before the page was loaded; null if that is not known. */
+async function restored(step) {
+  const kept = await restore(step);
+  return kept && { past: { first: kept.format, done: kept.marks, undone: [] } };
 }
 
 const fileNameOf = (name) => name.replace(/[^\p{L}\p{N} ,-]/gu, "");

@@ -9,19 +9,25 @@ const KEY = "sketch-search-drawing";
 const VERSION = 2;
 // Browsers give a site about five million characters; a drawing takes at most two fifths of them.
 const MOST_CHARACTERS = 2_000_000;
+// The drawings of so many steps of the history are kept, of fewer if they are large.
+const STEPS = 20;
 // How the text begins that is added to a PNG, before its last chunk, of so many bytes. See model/images/vector.py.
 const TEXT = "iTXtsketch-search\0\0\0\0\0";
 const LAST = 12;
 const BITS = [1, 2, 3, 4, 5, 6, 7, 8];
 
-/** Save marks, and the format of its sheet. A drawing that is too large is not saved. */
-export function save(drawing) {
-  const text = toText(drawing);
-  if (text.length > MOST_CHARACTERS) { forTab.remove(KEY); } else { forTab.set(KEY, text); }
+/** Save the marks of a step, and the format of its sheet. A drawing that is too large is not saved. */
+export function save(drawing, step) {
+  const [key, text] = [keyOf(step), toText(drawing)];
+  forTab.set(KEY, step);
+  forTab.remove(key);
+  const others = forTab.keys().filter((one) => one.startsWith(keyOf(""))).sort();
+  while (others.length >= STEPS || (text.length <= MOST_CHARACTERS && !forTab.set(key, text) && others.length)) { forTab.remove(others.shift()); }
 }
 
-/** The saved drawing, as marks and the format of its sheet; an empty sheet where nothing was saved or where it cannot be read. */
-export const restore = async () => (await fromText(forTab.get(KEY))) ?? { format: "landscape", marks: [] };
+/** The drawing of a step, or the last one, as marks and the format of its sheet; null where none is saved or it cannot be read. */
+export const restore = (step = forTab.get(KEY)) => fromText(forTab.get(keyOf(step)));
+const keyOf = (step) => `${KEY} ${step}`;
 
 /** The PNG of a drawing with its strokes as the server reads them, and all that `drawingOf` needs. */
 export async function withDrawing(blob, drawing) {

@@ -84,7 +84,7 @@ export function createFound(react, notice, parts, viewer) {
     shown = true;
     order = dated ? "newest first" : answer.sketch_fits === false ? "" : "best first";
     chosen.offer(true);
-    count(answer);
+    showCount(answer);
     byId("timings").textContent = took(answer);
     react.changed();
   }
@@ -142,7 +142,7 @@ export function createFound(react, notice, parts, viewer) {
     const rank = results.groups().length + 1;
     const fresh = sought(answer, rank);
     results.add(fresh);
-    count(answer);
+    showCount(answer);
     return fresh.length > 0;
   }
 
@@ -160,12 +160,9 @@ export function createFound(react, notice, parts, viewer) {
     return fresh;
   }
 
-  function count({ next, photos }) {
-    of = next === null ? 0 : photos;
-    showCount();
-  }
-
-  function showCount() {
+  /** Say how many are shown, of as many as an answer says. */
+  function showCount(answer) {
+    if (answer) { of = answer.next === null ? 0 : answer.photos; }
     const ordered = results.ordered();
     byId("status").textContent = shownCount(best().length, of, asked.params.view, ordered ? order : "", liked > 0);
     box.classList.toggle("unordered", !ordered);

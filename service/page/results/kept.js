@@ -28,12 +28,11 @@ export function createKept(paper, query, name) {
   byId("keep-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const text = JSON.stringify({ name: field.value.trim(), drawing: toText(paper) });
-    if (forSite.set(`${KEY}${Date.now()}`, text)) {
-      dialog.close();
-      void fill();
-    } else {
-      note.textContent = FULL;
-    }
+    note.textContent = forSite.set(`${KEY}${Date.now()}`, text) ? "" : FULL;
+    if (note.textContent) { return; }
+    dialog.close();
+    byId("hint").textContent = "Kept. It is offered while the paper is empty.";
+    void fill();
   });
   void fill();
 
@@ -52,6 +51,9 @@ export function createKept(paper, query, name) {
     const open = element("button", { type: "button", onclick: () => void query.open(kept) }, faceOf(kept.marks, FACE), called);
     const remove = element("button", { type: "button", className: "plain", ariaLabel: `Remove ${called}`, title: "Remove" }, icon("close"));
     remove.addEventListener("click", () => {
+      const sure = remove.textContent;
+      Object.assign(remove, { textContent: "Sure?", ariaLabel: `Really remove ${called}` });
+      if (!sure) { return; }
       forSite.remove(key);
       void fill();
     });

@@ -85,6 +85,8 @@ function moved() {
 
 window.addEventListener("popstate", moved);
 follow();
+// A visit in the same tab begins with a step of its own.
+history.state?.key || history.replaceState({ ...history.state, key: Date.now() }, "");
 
 const IDS = ["like", "unlike", "unlike_kind"];
 const ID = /^[0-9]{1,18}$/;

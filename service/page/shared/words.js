@@ -125,9 +125,7 @@ export const day = (date, options = WHOLE_DAY) => new Date(date).toLocaleDateStr
 
 /** The days between two, either of which may be missing: "2022", "July 2022", "From 3 July 2022". */
 export function period(first, last) {
-  if (!first || !last) {
-    return first ? `From ${day(first)}` : last ? `Until ${day(last)}` : "";
-  }
+  if (!first || !last) { return first ? `From ${day(first)}` : last ? `Until ${day(last)}` : ""; }
   const unit = [4, 7, 10].map((length) => first.slice(0, length)).find((one) => `${ends(one)}` === `${[first, last]}`) ?? "";
   return { 4: unit, 7: day(first, { month: "long", year: "numeric" }), 10: day(first) }[unit.length] ?? `${day(first)} to ${day(last)}`;
 }
@@ -290,7 +288,7 @@ const TROUBLES = {
 
 export function trouble(error) {
   const [title, text = ({ message }) => message.replace(/^\w+(?= )|\b(after|before)(?=, \d)/g, (name) => FIELDS[name] ?? name)] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
-  return [title, text(error)];
+  return [title, text(error).replace(/^./, (first) => first.toUpperCase())];
 }
 
 const duration = (seconds) =>

@@ -75,6 +75,8 @@ def test_a_search_is_kept_under_a_name_and_opened_again_with_all_its_parts(desk:
     desk.find_element(By.ID, "clear").click()
     looking.wait_for_notice(desk, "What are you looking for?")
     desk.find_element(By.CSS_SELECTOR, "#kept-list .plain").click()
+    assert looking.text(desk, "kept-list") == "my cross\nSure?"
+    desk.find_element(By.CSS_SELECTOR, "#kept-list .plain").click()
     wait(desk).until(lambda d: not d.find_element(By.ID, "kept-list").is_displayed())
 
 
@@ -117,8 +119,8 @@ def pen_line(driver: Browser, *places: tuple[float, float], pointer: str = "pen"
 
 
 def marks(driver: Browser) -> list[int]:
-    script = "return (JSON.parse(sessionStorage.getItem('sketch-search-drawing'))?.marks ?? [])"
-    return driver.execute_script(f"{script}.map(({{ points }}) => points.length / 3)")
+    script = f"return (JSON.parse({looking.STORED} ?? null)?.marks ?? []).map(({{ points }}) => points.length / 3)"
+    return driver.execute_script(script)
 
 
 def test_the_pen_wins_against_the_palm_and_then_fingers_scroll(opened: Browser, server: Served) -> None:
@@ -369,7 +371,7 @@ def test_a_damaged_drawing_in_the_storage_is_ignored(desk: Browser, server: Serv
     desk.get(server.url)
     wait(desk).until(lambda d: looking.text(d, "about-open") == "23 photos")
     for kept in DAMAGED:
-        desk.execute_script("sessionStorage.setItem('sketch-search-drawing', arguments[0])", kept)
+        desk.execute_script(f"sessionStorage['sketch-search-drawing'] = 1; {looking.STORED} = arguments[0]", kept)
         desk.refresh()
         wait(desk).until(lambda d: looking.text(d, "about-open") == "23 photos")
         assert looking.text(desk, "notice-title") == "What are you looking for?", kept

@@ -210,6 +210,9 @@ def test_a_camera_s_picture_of_many_tones_is_a_photo_on_white(desk: Browser, ser
         choose_file(desk, tmp_path / name)
         wait_for_photos(desk)
         wait(desk).until(partial(counts_as, expected=expected))
+        draw(desk, DESKTOP, [[(0, 0)]])
+        wait_for_photos(desk)
+        assert (kind(desk), searches(desk)[-1].get("kind", ["sketch"])) == (expected, [expected])
 
 
 def counts_as(driver: Browser, expected: str) -> bool:
@@ -232,15 +235,16 @@ def test_an_image_of_a_drawing_is_opened_searched_and_drawn_over(desk: Browser, 
     wait_for_photos(desk)
     assert text(desk, "opening") == ""
     assert kind(desk) == "sketch"
-    assert "kind" not in searches(desk)[-1]
+    before = paper(desk)
     draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
-    wait_for_photos(desk, lambda d: kind(d) is None)
+    wait_for_photos(desk)
+    assert "kind" not in searches(desk)[-1]
     shown = paper(desk)
     desk.refresh()
     wait_for_photos(desk)
     assert np.array_equal(paper(desk), shown)
     desk.find_element(By.ID, "undo").click()
-    wait_for_photos(desk, lambda d: kind(d) == "sketch")
+    wait_for_photos(desk, lambda d: np.array_equal(paper(d), before))
 
 
 def test_photos_are_filtered_by_days_beside_liked_ones(desk: Browser, server: Served) -> None:

@@ -79,10 +79,6 @@ def has_focus(driver: Browser, selector: str) -> bool:
     return driver.execute_script("return document.activeElement.matches(arguments[0])", selector)
 
 
-def first_stack(shown: list[dict[str, Any]]) -> int:
-    return next(place for place, group in enumerate(shown) if group["size"] > 1)
-
-
 def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: Browser, server: Served) -> None:
     with before_pages(desk, "record_searches"):
         shown = find_groups(desk, server)
@@ -93,7 +89,7 @@ def test_each_group_is_a_stack_that_opens_in_place_and_numbers_its_photos(desk: 
     thumbnails = {url for url in browser.requested(desk) if "/thumbnails/" in url}
     assert len(thumbnails) <= len(shown)
 
-    place = first_stack(shown)
+    place = next(place for place, group in enumerate(shown) if group["size"] > 1)
     press_toggle(desk, place)
     opened = groups_shown(desk)
     assert opened[place]["open"]

@@ -44,6 +44,7 @@ from tests.requirements import needs_browser
 from tests.screenshots import drawing, placed
 from tests.service.busy_server import occupied
 from tests.service.looking import (
+    STORED,
     axe_complaints,
     check_suits_everybody,
     expect_complaints,
@@ -122,7 +123,7 @@ def keep(driver: Browser, server: Served, marks: list[dict[str, Any]]) -> None:
     """Let the page find these marks as those of before it was loaded."""
     driver.get(server.url)
     saved = json.dumps({"version": 2, "format": "landscape", "marks": marks})
-    driver.execute_script("sessionStorage['sketch-search-drawing'] = arguments[0]", saved)
+    driver.execute_script(f"sessionStorage['sketch-search-drawing'] = 1; {STORED} = arguments[0]", saved)
     driver.refresh()
 
 
@@ -279,7 +280,7 @@ def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, mo
     assert text(desk, "guesses") == ""
     assert labels(desk) == ["car", "umbrella"]
     rename(desk, 0, "car")
-    wait(desk).until(lambda d: '"word":"car"' in d.execute_script("return sessionStorage['sketch-search-drawing']"))
+    wait(desk).until(lambda d: '"word":"car"' in d.execute_script(f"return {STORED}"))
     ActionChains(desk).send_keys("p").perform()
     desk.find_element(By.ID, "clear").click()
     desk.find_element(By.ID, "word").send_keys("car", Keys.ENTER)
@@ -390,7 +391,7 @@ def test_of_several_things_a_press_says_which_one_another_is_joined_with(desk: B
     box = desk.find_elements(By.CSS_SELECTOR, "#things li")[2]
     ActionChains(desk).move_to_element(box).click().perform()
     wait_for_photos(desk, lambda d: len(labels(d)) == 2)
-    colours = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ thing }) => thing)"
+    colours = f"return JSON.parse({STORED}).marks.map(({{ thing }}) => thing)"
     line, *others = desk.execute_script(colours)
     assert len({*others}) == 1
     assert line not in others
@@ -420,7 +421,7 @@ def test_a_stroke_may_begin_on_a_label_which_a_press_edits(desk: Browser, scenes
     actions = ActionBuilder(desk, mouse=PointerInput(pointer, pointer), duration=8)  # type: ignore[no-untyped-call]
     hand: Any = actions.pointer_action
     hand.move_to(label).pointer_down().move_by(10, -40).move_by(60, -40).pointer_up()
-    marks = "return JSON.parse(sessionStorage.getItem('sketch-search-drawing')).marks.length"
+    marks = f"return JSON.parse({STORED}).marks.length"
     before = desk.execute_script(marks)
     actions.perform()
     wait_for_photos(desk, lambda d: d.execute_script(marks) == before + 1)
@@ -436,7 +437,7 @@ def test_a_stroke_may_begin_on_a_label_which_a_press_edits(desk: Browser, scenes
 
 def test_strokes_in_a_line_drawn_around_them_become_a_thing_or_part_of_another(desk: Browser, scenes: Served) -> None:
     draw_car_and_umbrella(desk, scenes)
-    told = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ thing }) => thing)"
+    told = f"return JSON.parse({STORED}).marks.map(({{ thing }}) => thing)"
     ActionChains(desk).send_keys("m").perform()
 
     def surround(left: float, top: float, right: float, bottom: float) -> None:
@@ -461,7 +462,7 @@ def test_what_is_chosen_is_copied_mirrored_enlarged_and_turned(desk: Browser, se
     desk.get(server.url)
     draw(desk, DESKTOP, [[(-0.6, 0), (0, 0), (0, 0.3)]])
     wait_for_photos(desk)
-    points = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ points }) => points)"
+    points = f"return JSON.parse({STORED}).marks.map(({{ points }}) => points)"
 
     def boxes() -> list[tuple[float, float, float, float]]:
         all_points = [(one[::3], one[1::3]) for one in desk.execute_script(points)]
@@ -524,7 +525,7 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait(desk).until(lambda d: text(d, "guesses") == "car?")
     desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
     wait_for_photos(desk, lambda d: text(d, "guesses") == "")
-    words = "return JSON.parse(sessionStorage['sketch-search-drawing']).marks.map(({ word }) => word)"
+    words = f"return JSON.parse({STORED}).marks.map(({{ word }}) => word)"
     assert set(desk.execute_script(words)) == {"car", "tent"}
     desk.find_element(By.ID, "word").send_keys("giraffe", Keys.ENTER)
     wait_for_photos(desk, lambda d: "giraffe" in text(d, "parts"))

@@ -180,12 +180,8 @@ def wait_until_closed(driver: Browser, dialog: str) -> None:
     wait(driver).until(lambda d: not is_open(d, dialog))
 
 
-def dialogs_in_history(driver: Browser) -> int:
-    return driver.execute_script("return history.state?.dialogs ?? 0")
-
-
 def wait_for_the_page_s_own_entry(driver: Browser) -> None:
-    wait(driver).until(lambda d: dialogs_in_history(d) == 0)
+    wait(driver).until(lambda d: d.execute_script("return (history.state?.dialogs ?? 0) === 0"))
 
 
 def test_back_closes_the_uppermost_dialog_and_forward_opens_it_again(desk: Browser, server: Served) -> None:
@@ -254,6 +250,8 @@ def test_six_queries_are_walked_back_and_forward(desk: Browser, server: Served) 
     for step in (4, 3, 2, 1, 0):
         desk.back()
         return_to(step)
+    desk.refresh()
+    return_to(0)
     for step in (1, 2, 3, 4, 5):
         desk.forward()
         return_to(step)
