@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,16 @@ def test_every_measured_part_has_its_block_among_the_figures() -> None:
     measured = set(re.findall(r'(?:command\.result\(\s*|name=)"([A-Z][\w ]+)"', sources))
     assert read_blocks(read(SPEED)).keys() == measured
     assert "Shards" in measured
+
+
+def test_no_table_is_older_than_the_bench_that_measures_it() -> None:
+    measured = re.findall(r", (\w{8}): `python -m (tests\.benchmarks\.\w+)", read(SPEED))
+    assert len(measured) >= 7
+    for commit, module in measured:
+        asked = ["git", "-C", str(CHECKOUT), "log", "--oneline", f"{commit}..", "--", f"{module.replace('.', '/')}.py"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=False)
+        # A checkout without its history does not know the commit.
+        assert told.returncode or not told.stdout, f"{module} changed after its table was made: run it again"
 
 
 def test_the_readmes_figures_are_those_of_the_page_of_quality() -> None:

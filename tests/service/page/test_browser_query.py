@@ -208,8 +208,7 @@ def test_a_camera_s_picture_of_many_tones_is_a_photo_on_white(desk: Browser, ser
     ):
         Image.fromarray(picture).save(tmp_path / name, quality=95)
         choose_file(desk, tmp_path / name)
-        wait_for_photos(desk)
-        wait(desk).until(partial(counts_as, expected=expected))
+        wait_for_photos(desk, partial(counts_as, expected=expected))
         draw(desk, DESKTOP, [[(0, 0)]])
         wait_for_photos(desk)
         assert (kind(desk), searches(desk)[-1].get("kind", ["sketch"])) == (expected, [expected])
@@ -241,8 +240,7 @@ def test_an_image_of_a_drawing_is_opened_searched_and_drawn_over(desk: Browser, 
     assert "kind" not in searches(desk)[-1]
     shown = paper(desk)
     desk.refresh()
-    wait_for_photos(desk)
-    assert np.array_equal(paper(desk), shown)
+    wait_for_photos(desk, lambda d: np.array_equal(paper(d), shown))
     desk.find_element(By.ID, "undo").click()
     wait_for_photos(desk, lambda d: np.array_equal(paper(d), before))
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sketch_search.indexer import Index
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
 from tests.searching import PictureSearcher, Searcher, searching
@@ -88,11 +87,6 @@ def few_are_enough() -> Iterator[None]:
         yield
 
 
-def clusters_of(index: Index) -> np.ndarray[Any, np.dtype[np.int64]]:
-    clusters = np.searchsorted(np.cumsum(index.cluster_sizes), np.arange(PHOTOS), side="right")
-    return clusters[index.ids.argsort()]
-
-
 def answers_of(searcher: PictureSearcher) -> dict[str, SearchResponse]:
     return {
         name: searcher.search(picture, TunedQuery(**{"k": PHOTOS, **asked}))
@@ -118,7 +112,8 @@ def test_every_query_gets_the_answer_of_one_index_whatever_shards_the_photos_are
 @settings(max_examples=2)
 @given(shards=st.lists(st.integers(0, 2), min_size=CLUSTERS, max_size=CLUSTERS))
 def test_clusters_choose_the_same_photos_in_shards(divide: Divide, whole: Searcher, shards: list[int]) -> None:
-    links = divide(np.array(shards)[clusters_of(whole.index)].tolist())
+    clusters = np.searchsorted(np.cumsum(whole.index.cluster_sizes), np.arange(PHOTOS), side="right")
+    links = divide(np.array(shards)[clusters[whole.index.ids.argsort()]].tolist())
     for asked in BY_CLUSTERS:
         query = TunedQuery.model_validate({"k": 4, **asked})
         found, expected = (one.search(draw_sketch(), query) for one in (searcher_of(links, whole.matcher), whole))

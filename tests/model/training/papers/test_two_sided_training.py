@@ -24,7 +24,6 @@ from sketch_search.model.training.corpus import DATA_VARIABLE
 from sketch_search.model.training.evaluation.scoring import encode_pictures, ret_matcher
 from sketch_search.model.training.network import (
     Network,
-    PhotoSide,
     PretrainedVit,
     TwoSidedEncoder,
     VitLayout,
@@ -44,11 +43,6 @@ from tests.shared_data import pack
 
 NETWORK = {**NARROW, **SECOND, "keep_sketch": 0.05, "keep_photo": 0.05}
 SMALL = from_json(TwoSidedConfig, json.dumps({**dataclasses.asdict(TWO_SIDED), **NETWORK}), "SMALL")
-
-
-def photo_side_of(network: Network) -> PhotoSide:
-    assert isinstance(network.encoder, TwoSidedEncoder)
-    return network.encoder.photo_side
 
 
 COMMAND = ["train", "my.toml", "--data", "mine", "--backbone", "photo-side.safetensors", "--start", "start.safetensors"]
@@ -175,7 +169,9 @@ def config_on(layout: VitLayout, *, second: bool = False) -> TwoSidedConfig:
 )
 def test_a_photo_side_gives_the_tokens_of_its_vit(layout: VitLayout, scaled: bool) -> None:
     config, vit = config_on(layout), random_vit(layout, scaled=scaled)
-    side = photo_side_of(Network(config, Calibration()))
+    encoder = Network(config, Calibration()).encoder
+    assert isinstance(encoder, TwoSidedEncoder)
+    side = encoder.photo_side
     side.load_state_dict(vit_tensors(vit.state_dict(), main_layout(config), config.image_size), strict=False)
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
