@@ -107,9 +107,9 @@ _TAKE_READ = """INSERT INTO files (id, root, path, hash, size, mtime, ctime, tak
         reason = excluded.reason, cluster = NULL, segment = NULL, row = NULL
     WHERE (hash, size, mtime, ctime, taken, status, reason) IS NOT (excluded.hash, excluded.size,
         excluded.mtime, excluded.ctime, excluded.taken, excluded.status, excluded.reason)"""
-# Files that are gone whose photo is elsewhere.
-_MOVED = """SELECT count(*) FROM files WHERE status = 'gone'
-    AND hash IN (SELECT hash FROM files WHERE status = 'indexed')"""
+_FILES_GONE = "SELECT id FROM files WHERE status = 'gone'"
+# Those whose photo has another file.
+_FILES_MOVED = f"{_FILES_GONE} AND hash IN (SELECT hash FROM files WHERE status = 'indexed')"
 # What came of reading a file that is to be read, or was not listed yet.
 _NOTE_READ = """ON CONFLICT (root, path) DO UPDATE SET hash = excluded.hash, size = excluded.size,
     mtime = excluded.mtime, ctime = excluded.ctime, taken = excluded.taken, reason = excluded.reason, state = 'read'
@@ -134,7 +134,7 @@ class ShownPhotos:
 class Settled:
     """How the next generation differs from the current one, by numbers of files and photos.
 
-    changed: files that differ. gone: those of photos that are gone; moved: those of photos that are elsewhere now.
+    changed: files that differ. gone: files that left, and their photo with them; moved: whose photo has another file.
     missing: photos that stay although their files are gone or unreadable, because they are too many; spoiled:
     unreadable files. waiting: files that were to be read, and were not. removed_before: new files of photos that the
     user removed, which are not shown either.
@@ -455,7 +455,7 @@ class BuildDatabase:
             spoiled = self._all(f"SELECT l.root, l.path {_SPOILED}")
             self._forget_read(spoiled)
         with self._writing() as database:
-            moved = -self._number(_MOVED)
+            gone_before = set(self._all(_FILES_GONE))
             gone = database.execute(_MARK_GONE).rowcount
             changed = gone + database.execute(_MARK_BACK).rowcount
             removed_before = [
@@ -466,7 +466,7 @@ class BuildDatabase:
             changed += database.execute(_TAKE_READ, (next_id,)).rowcount
             query = "UPDATE files SET status = 'gone' WHERE root = ? AND path = ?"
             database.executemany(query, removed_before)
-            moved += self._number(_MOVED)
+            moved = len(set(self._all(_FILES_MOVED)) - gone_before)
         listing.forget_empty(self.has_below)
         return Settled(
             changed, gone - moved, moved, missing if all_stay else 0, len(spoiled), waiting, tuple(removed_before)

@@ -149,8 +149,8 @@ class FolderListing:
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        words, links, special = list[str](), self._links, self._special
-        words += [f"{folder}, which has no photo" for folder in self._bare]
+        words = [f"{folder}, which has no photo" for folder in self._bare]
+        links, special = self._links, self._special
         if folders := self._not_photos.total():
             which = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
             words.append(f"{folders} folder{'s' * (folders > 1)} of thumbnails, deleted or hidden files: {which}")

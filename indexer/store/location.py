@@ -363,7 +363,7 @@ def key_meant(target: str, known: Callable[[FileKey], bool], roots: Sequence[Roo
     if len(choices) > 1:
         raise BadInvocation(f"{target} may be {' or '.join(choices)}; name one of them by its whole path.")
     if not choices and target.startswith("./"):
-        # So that no id is meant, whatever folder this is.
+        # People write ./17 to mean a file and no id, in whatever folder they are.
         return key_meant(target[2:], known, roots)
     return keys[choices[0]] if choices else None
 

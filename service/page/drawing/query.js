@@ -46,7 +46,7 @@ export function createQuery(paper, react) {
   window.addEventListener("popstate", async () => {
     const from = step;
     step = stepKey();
-    const kept = from === step ? null : (steps.get(step) ?? (await restored(step)));
+    const kept = from === step ? null : (steps.get(step) ?? (await restore(step)));
     if (!kept) { return; }
     paper.past = kept.past;
     if (kept.file) {
@@ -153,18 +153,12 @@ export function createQuery(paper, react) {
       return { blob: await paper.png(), kind: as, marks, ...drawn };
     },
     async restore() {
-      const kept = await restored();
+      const kept = await restore();
       // A drawing that was begun in the meantime stays.
       if (kept && !paper.canUndo && !paper.drawing) { paper.past = kept.past; }
     },
     save: async (name) => download(await withDrawing(await paper.png(), paper), `${fileNameOf(name) || "sketch"}.png`),
   };
-}
-
-/** What was drawn in a step, or last, before the page was loaded; null if that is not known. */
-async function restored(step) {
-  const kept = await restore(step);
-  return kept && { past: { first: kept.format, done: kept.marks, undone: [] } };
 }
 
 const fileNameOf = (name) => name.replace(/[^\p{L}\p{N} ,-]/gu, "");

@@ -22,11 +22,16 @@ export function save(drawing, step) {
   forTab.set(KEY, step);
   forTab.remove(key);
   const others = forTab.keys().filter((one) => one.startsWith(keyOf(""))).sort();
-  while (others.length >= STEPS || (text.length <= MOST_CHARACTERS && !forTab.set(key, text) && others.length)) { forTab.remove(others.shift()); }
+  const done = () => text.length > MOST_CHARACTERS || forTab.set(key, text);
+  while (others.length >= STEPS || (!done() && others.length)) { forTab.remove(others.shift()); }
 }
 
-/** The drawing of a step, or the last one, as marks and the format of its sheet; null where none is saved or it cannot be read. */
-export const restore = (step = forTab.get(KEY)) => fromText(forTab.get(keyOf(step)));
+/** The drawing of a step, or the last one, as a paper's past; null where none is saved or it cannot be read. */
+export async function restore(step = forTab.get(KEY)) {
+  const kept = await fromText(forTab.get(keyOf(step)));
+  return kept && { past: { first: kept.format, done: kept.marks, undone: [] } };
+}
+
 const keyOf = (step) => `${KEY} ${step}`;
 
 /** The PNG of a drawing with its strokes as the server reads them, and all that `drawingOf` needs. */

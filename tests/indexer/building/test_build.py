@@ -107,8 +107,7 @@ def check(built: Collection, photos: int) -> None:
         assert (opened.photo_count, len(opened.ids)) == (photos, photos)
         rows = np.arange(photos)
         vectors = opened.vectors.of(rows)
-        ret = unit(opened.photo_tokens(rows).ret)
-        assert (vectors * ret).sum(axis=1).min() > 0.999
+        assert (vectors * unit(opened.photo_tokens(rows).ret)).sum(axis=1).min() > 0.999
         for row, vector in enumerate(vectors):
             (nearest,) = opened.vectors.near(vector[None], 1, None, np.arange(opened.cluster_count)).tolist()
             assert vectors[nearest] @ vector >= vectors[row] @ vector - 1e-3
@@ -347,7 +346,7 @@ def test_a_folder_whose_photos_were_moved_is_no_missing_disk(built: Collection, 
     for file in [*(built.photos / "in here").iterdir()]:
         file.rename(built.photos / file.name)
     report = built.update()
-    assert (report.photos, report.settled.gone, report.settled.moved, report.kept) == (12, 0, 4, [])
+    assert (report.photos, report.files, report.settled.gone, report.settled.moved, report.kept) == (12, 12, 0, 4, [])
     save_photo(built.photos / "in here" / "a.png", 60)
     save_photo(built.photos / "in here" / "b.png", 61)
     save_photo(built.photos / "b.png", 61)
@@ -361,3 +360,7 @@ def test_a_folder_whose_photos_were_moved_is_no_missing_disk(built: Collection, 
     mounted.rename(built.photos / "in here")
     report = built.update()
     assert (report.files, report.encoded, report.kept) == (15, 0, [])
+    (built.photos / "in here" / "a.png").rename(tmp_path / "a.png")
+    assert built.update().settled.gone == 1
+    (tmp_path / "a.png").rename(built.photos / "again.png")
+    assert (settled := built.update().settled).gone == settled.moved == 0

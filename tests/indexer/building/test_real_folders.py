@@ -320,8 +320,7 @@ def test_the_next_build_keeps_the_days_and_a_copy_has_that_of_its_content(diary:
     shutil.copy(diary.photos / "camera.jpg", diary.photos / "a copy.jpg")
     (diary.photos / "scan.tif").rename(diary.photos / "another name.tif")
     os.utime(diary.photos / "turned.jpg")
-    report = diary.build()
-    assert report.encoded == 0
+    assert diary.build().encoded == 0
     moved = {"another name.tif" if name == "scan.tif" else name: said for name, said in DAYS.items()}
     assert days(diary) == {**moved, "a copy.jpg": TAKEN}
     (diary.photos / "turned.jpg").write_bytes(dated(photo(SHAPES[1], 48), "2020:02:29 10:11:12"))

@@ -194,8 +194,7 @@ def test_changes_meanwhile_are_found(collection: Collection, tmp_path: Path, mon
     report = collection.build(batch=2)
     assert {bad.path for bad in report.bad} <= {path.name for path in photos[-4:]}
     assert indexer.verify(collection.index) == []
-    report = collection.build()
-    assert [bad.path for bad in report.bad] == [photos[-3].name]
+    assert [bad.path for bad in collection.build().bad] == [photos[-3].name]
     at_rest = replace(collection, index=tmp_path / "at rest")
     at_rest.build()
     with collection.open() as index, at_rest.open() as other:

@@ -70,7 +70,7 @@ def test_an_update_of_shards_equals_an_indexs(tmp_path: Path, sharded: BuildShar
     report = sharded(photos, tmp_path / "shards", 2)
     indexer.build(tmp_path / "index", indexer.BuildRequest([photos], recluster=True), by_small)
     # The seven new ones, and one that changed. One that was renamed has another name and time only.
-    assert (report.encoded, report.settled.gone, len(report.shards)) == (9, 1, 2)
+    assert (report.encoded, report.settled.gone, report.settled.moved, len(report.shards)) == (9, 1, 1, 2)
     check_same(tmp_path / "shards", tmp_path / "index")
     assert not (tmp_path / "shards" / "shard-0002").exists()
     assert [entry.generation for entry in report.shards] == ["g000002", "g000002"]

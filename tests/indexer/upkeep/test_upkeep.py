@@ -177,7 +177,8 @@ def test_a_watching_build_indexes_what_comes_and_ends_cleanly_when_told(gallery:
     with started_python("-m", "indexer", "build", *arguments, errors=subprocess.PIPE) as process:
         assert process.stdout is not None
         # The report of the first build ends with this line.
-        assert any("Ctrl-C ends this" in line for line in process.stdout)
+        assert any(line.startswith("index:") for line in process.stdout)
+        assert "Ctrl-C ends this" in process.stdout.readline()
         assert read_summary(index_path).manifest.counts.photos == 12
         save_photo(gallery / "new.png", 40)
         assert "generation g000002: 13 photos, 1 encoded now" in process.stdout.readline()

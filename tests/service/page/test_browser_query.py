@@ -234,15 +234,16 @@ def test_an_image_of_a_drawing_is_opened_searched_and_drawn_over(desk: Browser, 
     wait_for_photos(desk)
     assert text(desk, "opening") == ""
     assert kind(desk) == "sketch"
+    assert "kind" not in searches(desk)[-1]
     before = paper(desk)
     draw(desk, DESKTOP, [[(-0.9, -0.95), (0.9, -0.95)]])
     wait_for_photos(desk)
-    assert "kind" not in searches(desk)[-1]
+    assert (kind(desk), "kind" in searches(desk)[-1]) == ("sketch", False)
     shown = paper(desk)
     desk.refresh()
     wait_for_photos(desk, lambda d: np.array_equal(paper(d), shown))
     desk.find_element(By.ID, "undo").click()
-    wait_for_photos(desk, lambda d: np.array_equal(paper(d), before))
+    wait_for_photos(desk, lambda d: kind(d) == "sketch" and np.array_equal(paper(d), before))
 
 
 def test_photos_are_filtered_by_days_beside_liked_ones(desk: Browser, server: Served) -> None:

@@ -150,8 +150,7 @@ def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(di
     assert found != {hit.id: hit.raw_score for hit in plain.results}
     asked = searcher.find_sketch(nprobe="all", method="rn", diffuse=True)
     assert asked.results == auto.results
-    refused = searcher.find_sketch(nprobe="all", diffuse=False)
-    assert refused.results == plain.results
+    assert searcher.find_sketch(nprobe="all", diffuse=False).results == plain.results
     assert searcher.search(draw_sketch(), TunedQuery(method="ret", diffuse=True)).diffused
 
 
