@@ -194,18 +194,28 @@ class Matcher:
         return self.engine.observe(alone, modality)
 
     def scores(
-        self, sketches: Tokens, photos: Tokens, method: Method | None = None, priors: Floats | None = None
+        self,
+        sketches: Tokens,
+        photos: Tokens,
+        method: Method | None = None,
+        priors: Floats | None = None,
+        nearness: Floats | None = None,
     ) -> Floats:
         """Scores every sketch against every photo: (s, p) float32, higher is better.
 
         method: "rn", the relation score in (0, 1); "ret", minus the distance of [Ret]; "fused", a weighted sum of both;
-        None for the best. priors: the photos' ``priors``, if known; only distances use them.
+        None for the best. priors, nearness: of the photos, if they are known; only distances use them.
         """
         method = method or self.best_method
-        return self.scores_by(sketches, photos, (method,), priors)[method]
+        return self.scores_by(sketches, photos, (method,), priors, nearness)[method]
 
     def scores_by(
-        self, sketches: Tokens, photos: Tokens, methods: Sequence[Method], priors: Floats | None = None
+        self,
+        sketches: Tokens,
+        photos: Tokens,
+        methods: Sequence[Method],
+        priors: Floats | None = None,
+        nearness: Floats | None = None,
     ) -> dict[Method, Floats]:
         """Scores by several methods, at the cost of the most expensive one. Raises ModelError for a method it lacks."""
         for method in methods:
@@ -213,7 +223,7 @@ class Matcher:
                 able = ", ".join(self.methods)
                 raise ModelError(f"this checkpoint ({self.config.name}) cannot score by {method!r}, only by {able}")
         logits = cache(lambda: self.relation_logits(sketches, photos))
-        distances = cache(lambda: self.ret_distances(sketches, photos, priors))
+        distances = cache(lambda: self.ret_distances(sketches, photos, priors, nearness))
         weight = np.float32(self.calibration.fusion or 0)
         ways: dict[Method, Callable[[], Floats]] = {
             "rn": lambda: sigmoid(logits()),
@@ -248,7 +258,9 @@ class Matcher:
             raise ModelError(f"this checkpoint ({self.config.name}) has no threshold for diffusion; train it again")
         return self.calibration.diffusion
 
-    def ret_distances(self, sketches: Tokens, photos: Tokens, priors: Floats | None = None) -> Floats:
+    def ret_distances(
+        self, sketches: Tokens, photos: Tokens, priors: Floats | None = None, nearness: Floats | None = None
+    ) -> Floats:
         """Computes distances of [Ret]: (s, p) float32 in [0, sqrt(4 + 2 ret_gain)].
 
         They are Euclidean distances of the L2-normalised tokens: sqrt(2 - 2 cosine). A prior lowers the cosine by
@@ -256,7 +268,7 @@ class Matcher:
         """
         squares, vocabulary, gain = self._squares(sketches, photos, priors), self.engine.vocabulary, self._ret_gain
         if vocabulary is not None and gain:
-            squares += np.float32(2 * gain) * (1 - vocabulary.agreements(sketches, photos.ret))
+            squares += np.float32(2 * gain) * (1 - vocabulary.agreements(sketches, photos.ret, nearness=nearness))
         return np.asarray(np.sqrt(np.clip(squares, 0, np.float32(4 + 2 * gain))))
 
     def may_be_nearest(

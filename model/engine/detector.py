@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ KINDS = tuple(
     mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors,
     teddy bear, hair drier, toothbrush""".replace("\n    ", " ").split(", ")
 )
-#: The boxes kept of a photo; the kind of an unused one; and the side of the detector's input, a multiple of 32.
+#: The boxes kept of a photo; the kind of an unused one; and the longer side of the detector's input, a multiple of 32.
 BOXES, NO_KIND, SIZE = 16, 255, 352
 #: The file in the package, and its SHA-256.
 DETECTOR = PACKAGED / "detector.onnx"
@@ -36,7 +37,7 @@ DETECTOR_NAME = f"yolox-nano {DETECTOR_SHA256[:12]} at {SIZE}"
 _MOST_BYTES = 1 << 24
 # Each of its grids has a place for every square of so many pixels.
 _STRIDES = (8, 16, 32)
-# Fills the square beside the picture, as in its training.
+# Fills the input beside the picture, as in its training; there all inputs were squares, whose grey takes time, too.
 _GREY = 114
 # The least certainty of a box, and the overlap (IoU) from which two of a kind are one.
 _LEAST_CERTAIN, _SAME = 0.05, 0.5
@@ -49,6 +50,14 @@ def no_boxes(photos: int) -> NDArray[np.uint8]:
     boxes = np.zeros((photos, BOXES, 6), np.uint8)
     boxes[:, :, 0] = NO_KIND
     return boxes
+
+
+@lru_cache
+def _grid_places(rows: int, columns: int) -> tuple[Floats, Floats]:
+    """The column and row (n, 2) of each place of the grids over an input of this size, and its stride (n, 1)."""
+    grids = [np.indices((rows // s, columns // s), np.float32)[::-1].reshape(2, -1).T for s in _STRIDES]
+    strides = np.repeat(np.array(_STRIDES, np.float32), [len(grid) for grid in grids])
+    return np.concatenate(grids), strides[:, None]
 
 
 class Detector:
@@ -66,12 +75,7 @@ class Detector:
         # Reading boxes from an index needs no ONNX Runtime.
         from sketch_search.model.engine.runtime import open_session, session_options
 
-        options = session_options(threads=1)
-        options.add_free_dimension_override_by_name("side", SIZE)
-        self._session = open_session(path, data, options)
-        grids = [np.indices((SIZE // stride, SIZE // stride), np.float32)[::-1].reshape(2, -1).T for stride in _STRIDES]
-        self._cells = np.concatenate(grids)
-        self._strides = np.repeat(np.array(_STRIDES, np.float32), [len(grid) for grid in grids])[:, None]
+        self._session = open_session(path, data, session_options(threads=1))
 
     def detect_all(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """Finds the boxes in pictures, side by side: (p, BOXES, 6)."""
@@ -85,15 +89,16 @@ class Detector:
         or height), the most certain first. Unused rows have the kind NO_KIND, and zeros.
         """
         height, width = picture.shape[:2]
-        square = np.full((SIZE, SIZE, 3), _GREY, np.float32)
-        square[:height, :width] = picture[:, :, ::-1]
-        pixels = np.ascontiguousarray(square.transpose(2, 0, 1))[None]
+        rows, columns = (-(-side // _STRIDES[-1]) * _STRIDES[-1] for side in (height, width))
+        pixels = np.full((1, 3, rows, columns), _GREY, np.float32)
+        pixels[0, :, :height, :width] = picture[:, :, ::-1].transpose(2, 0, 1)
         places: Floats = self._session.run(None, {"images": pixels})[0][0]
+        cells, strides = _grid_places(rows, columns)
         certainties = places[:, 4:5] * places[:, 5:]
         likely = np.flatnonzero(certainties.max(axis=1) >= _LEAST_CERTAIN)
         kinds, certainty = certainties[likely].argmax(axis=1), certainties[likely].max(axis=1)
-        middle = (places[likely, :2] + self._cells[likely]) * self._strides[likely]
-        half = np.exp(np.minimum(places[likely, 2:4], _MOST_SIDE)) * self._strides[likely] / 2
+        middle = (places[likely, :2] + cells[likely]) * strides[likely]
+        half = np.exp(np.minimum(places[likely, 2:4], _MOST_SIDE)) * strides[likely] / 2
         corners = np.concatenate([middle - half, middle + half], axis=1) / np.array([width, height] * 2, np.float32)
         inside: Floats = corners.clip(0, 1).astype(np.float32)
         order = np.argsort(-certainty, kind="stable")

@@ -19,13 +19,13 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, write_files
 
 #: The version of the graphs: a change of names, inputs or operations raises it.
-VERSION = 7
+VERSION = 8
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
-#: The matrices of a block, and those that the second ViT multiplies in int8: its fc2 reads outliers, beside which all
-#: else is rounded away.
+#: The matrices of a block, which are multiplied in int8, but for fc2 in these blocks of the second ViT: it reads
+#: outliers there, up to 200, beside which all else is rounded away.
 MATRICES = ("qkv", "proj", "fc1", "fc2")
-SECOND_IN_INT8 = MATRICES[:3]
+SECOND_OUTLIERS = (0, 6, 7)
 # The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
 BLOCK_PARAMETERS = {
     "norm1_weight": "norm1.weight",
@@ -94,9 +94,9 @@ def write_graphs(config: TwoSidedConfig | ZseConfig, parent: Path) -> Path:
         raise ModelError(f"there are no graphs for {config.name}; PyTorch runs it, as it is")
     folder = parent / folder_name(config)
     graphs = {
-        VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, MATRICES),
-        PHOTO_VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, MATRICES, regions=True),
-        SECOND_VIT: _vit(config, config.second_width, config.second_heads, SECOND_PATCH, SECOND_IN_INT8),
+        VIT: _vit(config, config.encoder_width, config.heads, config.patch_size),
+        PHOTO_VIT: _vit(config, config.encoder_width, config.heads, config.patch_size, regions=True),
+        SECOND_VIT: _vit(config, config.second_width, config.second_heads, SECOND_PATCH, SECOND_OUTLIERS),
         PAIRS: _pairs(config),
     }
     try:
@@ -199,9 +199,11 @@ class _Graph:
 
 
 def _vit(
-    config: TwoSidedConfig, width: int, heads: int, patch: int, in_int8: Collection[str], *, regions: bool = False
+    config: TwoSidedConfig, width: int, heads: int, patch: int, outliers: Collection[int] = (), *, regions: bool = False
 ) -> bytes:
     """A ViT with LayerScale, as ``model.training.network.two_sided.FrozenVit``, for one picture at a time.
+
+    LayerScale is part of the matrices before it. outliers: the blocks whose fc2 is not in int8.
 
     Inputs: ``pixels`` (1, 3, H, W); ``position`` (1 + n, width); ``kept``, how many patches leave the last block.
     Outputs: ``tokens`` (1, 1 + kept, width), the class token first; ``chosen`` (kept,), which patches these are,
@@ -230,16 +232,15 @@ def _vit(
     def read(x: str, name: str) -> list[str]:
         """Queries, keys and values of some tokens."""
         y = g.norm(x, f"{name}.norm1", width, eps)
-        qkv = g.linear(y, f"{name}.qkv", width, 3 * width, int8="qkv" in in_int8)
+        qkv = g.linear(y, f"{name}.qkv", width, 3 * width, int8=True)
         return g.several("Split", 3, qkv, axis=2, num_outputs=3)
 
-    def after(x: str, mixed: str, name: str) -> str:
+    def after(x: str, mixed: str, index: int) -> str:
         """The rest of a block, for tokens and what they take from all."""
-        y = g.linear(mixed, f"{name}.proj", width, width, int8="proj" in in_int8)
-        x = g("Add", x, g("Mul", y, g.weight(f"{name}.scale1", width)))
-        y = g.linear(g.norm(x, f"{name}.norm2", width, eps), f"{name}.fc1", width, hidden, int8="fc1" in in_int8)
-        y = g.linear(g("Gelu", y), f"{name}.fc2", hidden, width, int8="fc2" in in_int8)
-        return g("Add", x, g("Mul", y, g.weight(f"{name}.scale2", width)))
+        name = f"blocks.{index}"
+        x = g("Add", x, g.linear(mixed, f"{name}.proj", width, width, int8=True))
+        y = g.linear(g.norm(x, f"{name}.norm2", width, eps), f"{name}.fc1", width, hidden, int8=True)
+        return g("Add", x, g.linear(g("Gelu", y), f"{name}.fc2", hidden, width, int8=index not in outliers))
 
     for index in range(config.depth):
         name, last = f"blocks.{index}", index == config.depth - 1
@@ -255,12 +256,12 @@ def _vit(
 
         if last:
             if regions:
-                of_regions = after(of_squares(x), mix(of_squares(q)), name)
+                of_regions = after(of_squares(x), mix(of_squares(q)), index)
             importance = g("ReduceMean", of_class, g.number([1]), keepdims=0)
             _, best = g.several("TopK", 2, importance, "kept", axis=1)
             chosen = g("Reshape", g.several("TopK", 2, best, "kept", axis=1, largest=0)[0], g.number([-1]))
             q, x = g("Gather", q, chosen, axis=1), g("Gather", x, chosen, axis=1)
-        x, first = after(x, mix(q), name), after(first, taken, name)
+        x, first = after(x, mix(q), index), after(first, taken, index)
     outputs = {
         "tokens": g.norm(g("Concat", first, x, axis=1), "norm", width, eps),
         "chosen": chosen,

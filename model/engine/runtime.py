@@ -255,8 +255,8 @@ class OnnxEngine(GraphEngine):
     @cached_property
     def _second_vit(self) -> Vit:
         vit, tuning = (surface.below(prefix, self._files.photo_side) for prefix in ("second_vit.", "second_tuning."))
-        in_int8 = graphs.SECOND_IN_INT8
-        return self._open_vit(graphs.SECOND_VIT, lambda: vit_weights(vit, tuning, in_int8), vit["position"], 1)
+        outliers = graphs.SECOND_OUTLIERS
+        return self._open_vit(graphs.SECOND_VIT, lambda: vit_weights(vit, tuning, outliers), vit["position"], 1)
 
 
 _ONLY_WHAT_IS_ASKED = onnxruntime.RunOptions()
@@ -306,9 +306,12 @@ def take_arrays(arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, tuple[i
 
 
 def vit_weights(
-    vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], in_int8: Collection[str] = graphs.MATRICES
+    vit: Mapping[str, NDArray[Any]], tuning: Mapping[str, NDArray[Any]], outliers: Collection[int] = ()
 ) -> dict[str, NDArray[Any]]:
-    """Names the weights of a ViT as its graph does. The matrices become (inputs, outputs)."""
+    """Names the weights of a ViT as its graph does. The matrices become (inputs, outputs). outliers: as for its graph.
+
+    LayerScale multiplies the outputs of proj and fc2, so that their columns take it.
+    """
     named = {
         "patch_kernel": vit["patch_kernel"],
         "patch_bias": tuning["patch_bias"],
@@ -318,20 +321,20 @@ def vit_weights(
     }
     for index in range(len(vit["qkv"])):
         name = f"blocks.{index}"
-        for norm, matrix in ((1, "qkv"), (None, "proj"), (2, "fc1"), (None, "fc2")):
+        for norm, matrix, scaled in ((1, "qkv", None), (None, "proj", 1), (2, "fc1", None), (None, "fc2", 2)):
             weight = vit[matrix][index] * vit[matrix + SCALE][index].astype(np.float32)[:, None]
-            named[f"{name}.{matrix}.bias"] = tuning[f"{matrix}_bias"][index]
+            bias = tuning[f"{matrix}_bias"][index]
+            if scaled is not None:
+                scale = tuning[f"scale{scaled}"][index].astype(np.float32)
+                weight, bias = weight * scale[:, None], bias * scale
             if norm is not None:
                 gain, shift = (np.float32(tuning[f"norm{norm}_{part}"][index]) for part in ("weight", "bias"))
-                size = (abs(shift) + _USUAL * abs(gain)) ** _SMOOTHED if matrix in in_int8 else np.ones_like(gain)
-                size = np.maximum(size, np.finfo(np.float32).tiny)
+                size = np.maximum((abs(shift) + _USUAL * abs(gain)) ** _SMOOTHED, np.finfo(np.float32).tiny)
                 named |= {f"{name}.norm{norm}.weight": gain / size, f"{name}.norm{norm}.bias": shift / size}
                 weight = weight * size
-            if matrix in in_int8:
+            if not (matrix == "fc2" and index in outliers):
                 weight, named[f"{name}.{matrix}.scale"] = round_matrix(weight)
-            named[f"{name}.{matrix}.weight"] = weight.T
-        for scale in ("scale1", "scale2"):
-            named[f"{name}.{scale}"] = tuning[scale][index]
+            named |= {f"{name}.{matrix}.weight": weight.T, f"{name}.{matrix}.bias": bias}
     return {name: array if array.dtype == np.int8 else array.astype(np.float32) for name, array in named.items()}
 
 

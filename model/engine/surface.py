@@ -29,6 +29,8 @@ SHARE = 0.5
 NEARNESS = 30.0
 # The likeliest things of a sketch by which photos are compared first, in a tenth of the time that all things take.
 LIKELY = 8
+# The least probability of a guess by which photos are compared: the others have half a thousandth together.
+LEAST_GUESSED = 1e-5
 # Sketches whose guesses are kept, 3 kB each: a search asks for them ten times.
 GUESSES_KEPT = 64
 # How present any thing is in a gallery at least, in units of the thing in the middle.
@@ -192,18 +194,31 @@ class Vocabulary:
         rows = [np.bincount(self.drawn[named], of_things[named], count) for of_things in shares]
         return np.array(rows, np.float32).reshape(-1, count)
 
-    def agreements(self, sketches: Tokens, photo_ret: NDArray[Any], named: Sequence[Collection[int]] = ()) -> Floats:
+    def agreements(
+        self,
+        sketches: Tokens,
+        photo_ret: NDArray[Any],
+        named: Sequence[Collection[int]] = (),
+        nearness: Floats | None = None,
+    ) -> Floats:
         """Compares guesses for s sketches with p photos: P Q', (s, p) in [0, 1]; Q is softmax(NEARNESS cosines).
 
-        named: the words of each sketch that somebody named, which then stand for its guesses.
+        Things that are guessed below LEAST_GUESSED do not count.
+
+        named: the words of each sketch that somebody named, which then stand for its guesses. nearness: the photos'
+        ``nearness``, if it is known: then only the things that are guessed are compared.
         """
         placed, places = self._placed
         shares = self.guess_things(sketches)[:, placed]
         for row, words in enumerate(named):
             if words:
                 shares[row] = np.isin(self.drawn[placed] if len(self.drawn) else placed, [*words])
-        near = _exponentials(NEARNESS, unit(photo_ret) @ places.T)
-        return np.asarray(shares @ near.T / np.maximum(near.sum(axis=1), np.finfo(np.float32).tiny))
+        shares[shares < LEAST_GUESSED] = 0
+        guessed = slice(None) if nearness is None else np.flatnonzero(shares.any(axis=0))
+        near = _exponentials(NEARNESS, unit(photo_ret) @ places[guessed].T)
+        if nearness is None:
+            nearness = np.maximum(near.sum(axis=1), np.finfo(np.float32).tiny)
+        return np.asarray(shares[:, guessed] @ near.T / nearness)
 
     def nearness(self, photo_ret: NDArray[Any]) -> Floats:
         """Sums how near p photos are to the things, (p,): what ``agreements`` divide by."""

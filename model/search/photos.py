@@ -180,12 +180,13 @@ class PhotoGallery(Gallery):
         ret = Tokens.of_ret(vectors)
         if query.sketch is not None:
             priors = self._recall(self._priors, rows, ret, self._matcher.priors)
+            nearness = self._recall(self._nearness, rows, ret, self._matcher.nearness)
             if query.parts == len(query.sketch) and query.count is not None and len(rows) > query.count:
-                nearness = self._recall(self._nearness, rows, ret, self._matcher.nearness)
                 most = query.count + len(self._photos.parts)
                 near = self._matcher.may_be_nearest(query.sketch, ret, most, priors, nearness)
-                rows, ids, ret, priors = rows[near], ids[near], ret[near], None if priors is None else priors[near]
-            of_things = self._matcher.scores(query.sketch, ret, "ret", priors)
+                rows, ids, ret = rows[near], ids[near], ret[near]
+                priors, nearness = (None if known is None else known[near] for known in (priors, nearness))
+            of_things = self._matcher.scores(query.sketch, ret, "ret", priors, nearness)
             by_vector, by_thing = (of_things[0], None) if len(of_things) == 1 else (of_things.mean(axis=0), of_things.T)
         if isinstance(query.word, np.ndarray):
             by_word = np.asarray(self._embeddings.of(rows) @ query.word)

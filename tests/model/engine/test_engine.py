@@ -237,14 +237,14 @@ def test_onnx_runtime_reports_nothing_and_writes_nothing_into_the_users_folder(t
 
 @needs_shared_data
 def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_torch: TorchEngine) -> None:
-    corpus = read_protocol("val").subsample(48, 120)
+    corpus = read_protocol("val").subsample(12, 40)
     found, precision = [], []
     for matcher in (load(variants=1), Matcher(by_torch, "by PyTorch", variants=1)):
         scores = matcher.scores(*encode_both(matcher, corpus))
         found.append(np.argsort(-scores, axis=1)[:, :5])
         precision.append(category_metrics(scores, relevance(corpus))["map_all"])
     same = [len(set(ours) & set(theirs)) for ours, theirs in zip(*found, strict=True)]
-    assert np.mean(same) > 4.65
+    assert np.mean(same) > 4.6
     assert abs(precision[0] - precision[1]) < 0.02
 
 
