@@ -246,7 +246,7 @@ def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, mo
             )
             assert re.fullmatch(r"M[\d.]+ [\d.]+H[\d.]+V[\d.]+H[\d.]+Z", str(framed))
     assert re.search(r"car: perhaps here \(car, \d+\s%\); umbrella: matches partly$", said["car umbrella.png"])
-    assert said["cat house.png"].endswith("car: perhaps here; umbrella: perhaps here")
+    assert re.search(r"car: perhaps here; umbrella: (perhaps here|matches partly)$", said["cat house.png"])
     assert len(desk.find_elements(By.CSS_SELECTOR, "#why-all button:last-child .unclear")) >= 2
     assert text(desk, "why-lead-plain").endswith("in your drawing; a dashed one is a guess.")
     assert not any("/explain" in url for url in requested(desk))
