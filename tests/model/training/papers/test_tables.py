@@ -175,6 +175,7 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
     def known(_: Path, photos: Sequence[Picture]) -> dict[Picture, NDArray[np.float32]]:
         return {photo: kinds[list(SHAPES).index(photo.label)] for photo in photos[1:]}
 
+    monkeypatch.setattr(tables, "data_folder", lambda: folder)
     monkeypatch.setattr(tables, "read_clip_vectors", known)
     ways = [(1, 1, "clip"), (4, 4, "clip"), (4, 1, "clip"), (4, 1, "map")]
     rows = "".join(
