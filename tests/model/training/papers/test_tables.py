@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import load
 from sketch_search.model.engine import read_metadata
 from sketch_search.model.training.commands import main
-from sketch_search.model.training.corpus import DATA_VARIABLE, Picture, read_class_folders
+from sketch_search.model.training.corpus import DATA_VARIABLE, read_class_folders
 from sketch_search.model.training.evaluation.figures import measure, relevance
 from sketch_search.model.training.evaluation.scoring import score_matrices
 from sketch_search.model.training.papers import tables
@@ -170,13 +169,9 @@ def test_a_search_in_two_stages_that_opens_every_cluster_finds_what_the_exhausti
 ) -> None:
     # Clusters are opened until they hold so many photos.
     monkeypatch.setattr("sketch_search.model.training.evaluation.answers.TOP", 2)
-    kinds = np.eye(len(SHAPES), dtype=np.float32)
-
-    def known(_: Path, photos: Sequence[Picture]) -> dict[Picture, NDArray[np.float32]]:
-        return {photo: kinds[list(SHAPES).index(photo.label)] for photo in photos[1:]}
-
+    kinds, index = np.eye(len(SHAPES), dtype=np.float32), list(SHAPES).index
     monkeypatch.setattr(tables, "data_folder", lambda: folder)
-    monkeypatch.setattr(tables, "read_clip_vectors", known)
+    monkeypatch.setattr(tables, "read_clip_vectors", lambda _, photos: {p: kinds[index(p.label)] for p in photos[1:]})
     ways = [(1, 1, "clip"), (4, 4, "clip"), (4, 1, "clip"), (4, 1, "map")]
     rows = "".join(
         f'[[row]]\nname = "{n} of {c} by {by}"\nrecipe = "RECIPE"\nlearns = false\nmethod = "rn"\n'
