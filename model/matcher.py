@@ -278,7 +278,7 @@ class Matcher:
 
         priors, nearness: of the photos. Returns (m,) indices, ascending, with few others.
         """
-        if nearness is None or not self._ret_gain or count >= len(photos):
+        if nearness is None or count >= len(photos):
             return np.arange(len(photos))
         squares, gain = self._squares(sketches, photos, priors), np.float32(2 * self._ret_gain)
         bounds = self._vocabulary().likely_agreements(sketches, photos.ret, nearness)
@@ -298,8 +298,8 @@ class Matcher:
         return squares
 
     def nearness(self, photos: Tokens) -> Floats | None:
-        """Computes what ``may_be_nearest`` needs of photos, (p,) float32, to keep; None without a vocabulary."""
-        return None if self.engine.vocabulary is None else self.engine.vocabulary.nearness(photos.ret)
+        """Computes what distances need of photos, (p,) float32, to keep; None if guesses do not lead."""
+        return self._vocabulary().nearness(photos.ret) if self._ret_gain else None
 
     def priors(self, photos: Tokens) -> Floats | None:
         """Computes the priors of photos, (p,) float32, to keep for further comparisons; None without a prior."""

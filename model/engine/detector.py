@@ -37,7 +37,8 @@ DETECTOR_NAME = f"yolox-nano {DETECTOR_SHA256[:12]} at {SIZE}"
 _MOST_BYTES = 1 << 24
 # Each of its grids has a place for every square of so many pixels.
 _STRIDES = (8, 16, 32)
-# Fills the input beside the picture, as in its training; there all inputs were squares, whose grey takes time, too.
+# Fills the input beside the picture, as in training. Inputs were squares there; here they end soon after the picture,
+# since computing grey takes as long as computing a picture.
 _GREY = 114
 # The least certainty of a box, and the overlap (IoU) from which two of a kind are one.
 _LEAST_CERTAIN, _SAME = 0.05, 0.5

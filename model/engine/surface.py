@@ -206,28 +206,31 @@ class Vocabulary:
         Things that are guessed below LEAST_GUESSED do not count.
 
         named: the words of each sketch that somebody named, which then stand for its guesses. nearness: the photos'
-        ``nearness``, if it is known: then only the things that are guessed are compared.
+        ``nearness``, if it is known.
         """
-        placed, places = self._placed
-        shares = self.guess_things(sketches)[:, placed]
+        (placed, places), shares = self._placed, self._placed_shares(sketches)
         for row, words in enumerate(named):
             if words:
                 shares[row] = np.isin(self.drawn[placed] if len(self.drawn) else placed, [*words])
-        shares[shares < LEAST_GUESSED] = 0
-        guessed = slice(None) if nearness is None else np.flatnonzero(shares.any(axis=0))
+        guessed = np.flatnonzero(shares.any(axis=0))
         near = _exponentials(NEARNESS, unit(photo_ret) @ places[guessed].T)
-        if nearness is None:
-            nearness = np.maximum(near.sum(axis=1), np.finfo(np.float32).tiny)
-        return np.asarray(shares[:, guessed] @ near.T / nearness)
+        return np.asarray(shares[:, guessed] @ near.T / (self.nearness(photo_ret) if nearness is None else nearness))
+
+    def _placed_shares(self, sketches: Tokens) -> Floats:
+        """The guesses for things whose places are known, (s, k), those that count."""
+        shares = self.guess_things(sketches)[:, self._placed[0]]
+        shares[shares < LEAST_GUESSED] = 0
+        return shares
 
     def nearness(self, photo_ret: NDArray[Any]) -> Floats:
         """Sums how near p photos are to the things, (p,): what ``agreements`` divide by."""
-        return np.asarray(_exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1))
+        sums = _exponentials(NEARNESS, unit(photo_ret) @ self._placed[1].T).sum(axis=1)
+        return np.asarray(np.maximum(sums, np.finfo(np.float32).tiny))
 
     def likely_agreements(self, sketches: Tokens, photo_ret: NDArray[Any], nearness: Floats) -> tuple[Floats, Floats]:
         """Bounds ``agreements`` by the LIKELY likeliest things of each sketch: least and most, (s, p) each."""
-        (placed, places), bounds = self._placed, list[tuple[Floats, Floats]]()
-        for shares in self.guess_things(sketches)[:, placed]:
+        places, bounds = self._placed[1], list[tuple[Floats, Floats]]()
+        for shares in self._placed_shares(sketches):
             *likely, next_one = np.argsort(-shares)[: LIKELY + 1]
             near = _exponentials(NEARNESS, cosines(places[likely], photo_ret)) / nearness
             least = shares[likely] @ near

@@ -99,7 +99,7 @@ def mean_tokens(blocks: Iterable[Tokens]) -> Tokens:
 
 @cache
 def _quantizer(width: int) -> Any:
-    """FAISS's reader of float16 vectors. It is kept, since making one takes a fiftieth of a search."""
+    """FAISS's reader of float16 vectors. It is kept, because making one takes a fiftieth of a search."""
     faiss: Any = import_module("faiss")
     return faiss.ScalarQuantizer(width, faiss.ScalarQuantizer.QT_fp16)
 

@@ -244,7 +244,7 @@ def test_both_engines_find_the_same_photos_of_classes_that_training_left_out(by_
         found.append(np.argsort(-scores, axis=1)[:, :5])
         precision.append(category_metrics(scores, relevance(corpus))["map_all"])
     same = [len(set(ours) & set(theirs)) for ours, theirs in zip(*found, strict=True)]
-    assert np.mean(same) > 4.6
+    assert np.mean(same) > 4.65
     assert abs(precision[0] - precision[1]) < 0.02
 
 
