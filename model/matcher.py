@@ -334,8 +334,8 @@ class Matcher:
             kinship = (kinship + self.engine.vocabulary.alike(liked, ret).mean(axis=1)) / np.float32(2)
         return kinship
 
-    def guesses(self, sketch: Tokens, least: float = LEAST_PROBABLE) -> tuple[Guess, ...]:
-        """Guesses at most MAX_GUESSES words for a sketch, a batch of one, of at least this probability, best first.
+    def guesses(self, sketch: Tokens, least: float = LEAST_PROBABLE, most: int = MAX_GUESSES) -> tuple[Guess, ...]:
+        """Guesses at most ``most`` words for a sketch, a batch of one, of at least this probability, best first.
 
         What may be a person is not guessed to be an animal or a snowman.
         """
@@ -345,7 +345,7 @@ class Matcher:
         person, unlike = self._people
         if len(person) and probabilities[person].sum() >= LEAST_PERSON:
             probabilities[unlike] = 0
-        best = np.argsort(-probabilities, kind="stable")[:MAX_GUESSES].tolist()
+        best = np.argsort(-probabilities, kind="stable")[:most].tolist()
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
         return tuple(guess for guess in guesses if guess.probability >= least)
 

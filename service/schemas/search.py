@@ -133,6 +133,9 @@ class SeenThing(BaseModel):
         examples=[[0.1, 0.4, 0.35, 0.9]],
     )
     guess: Guess | None = Field(description="What it looks like; null if no word is probable.")
+    guesses: tuple[Guess, ...] = optional(
+        "What it may be, the most probable first: at most 4, often wrong, from which a person chooses.", ()
+    )
     word: str | None = optional("What a person named it, which counts instead of the guess.")
     colours: tuple[str, ...] = Field(
         description="The colours that it was drawn in, the most used first, as #rrggbb; empty if they do not count.",

@@ -14,7 +14,7 @@ from sketch_search.model import Matcher
 from sketch_search.model.answers import Guess
 from sketch_search.model.engine import Floats, Method, Tokens, logsumexp
 from sketch_search.model.images import Drawing, Stroke, hexadecimal
-from sketch_search.model.matcher import LEAST_POSSIBLE
+from sketch_search.model.matcher import LEAST_POSSIBLE, LEAST_PROBABLE
 from sketch_search.model.ranking import SURELY, clearness, groups_of, is_shown, shares_of, support_of
 from sketch_search.model.search import (
     Candidates,
@@ -136,6 +136,8 @@ WELL = 0.75
 SEEN = 0.8
 # Photos of a group that are shown beside its best one.
 MORE = 4
+# What a person may choose from for a thing: the best guess and the next three.
+MOST_OFFERED = 4
 NO_TEXT = ReadText()
 
 
@@ -319,9 +321,11 @@ class Searcher:
         )
 
     def describe_thing(self, thing: Thing) -> SeenThing:
+        guesses = self.matcher.guesses(thing.tokens, LEAST_POSSIBLE, MOST_OFFERED)
         return SeenThing(
             box=thing.box,
-            guess=next(iter(self.matcher.guesses(thing.tokens)), None),
+            guess=next((guess for guess in guesses if guess.probability >= LEAST_PROBABLE), None),
+            guesses=guesses,
             word=self.matcher.words[thing.words[0]] if thing.words else None,
             colours=tuple(map(hexadecimal, thing.colours)),
             strokes=thing.strokes,

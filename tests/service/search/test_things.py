@@ -251,6 +251,8 @@ def test_things_are_guessed_by_what_galleries_and_shards_show(regional: Searcher
     for thing, seen in zip(encode_things(knowing, two, expects=expects), answer.things, strict=True):
         assert seen.guess is not None
         assert seen.guess.probability == pytest.approx(knowing.guesses(thing.tokens)[0].probability, abs=1e-4)
+        assert seen.guesses[0] == seen.guess
+        assert [guess.word for guess in seen.guesses] == ["star", "cross"][: len(seen.guesses)]
         assert words.guess(thing.tokens)[0, 0] > words.guess(thing.tokens.expecting(None))[0, 0]
     (alone,) = encode_things(knowing, drawn(whole, on_paper("star", 10)), expects=expects)
     assert alone.tokens.expects is None
@@ -343,7 +345,7 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
     searcher = Searcher(regional.index, knowing)
     found = cycle([(Guess(word=word, probability=0.9),) if word else () for word in guesses])
-    monkeypatch.setattr(knowing, "guesses", lambda tokens: next(found))
+    monkeypatch.setattr(knowing, "guesses", lambda tokens, *_: next(found))
     query, pictures = TunedQuery(k=PHOTOS), drawn(searcher, on_paper("star", 10), on_paper("cross", 290))
     answer = searcher.search(pictures, query)
     assert [thing.fits for thing in answer.things] == each
