@@ -149,9 +149,9 @@ def run(driver: Browser, script: str, *arguments: object) -> Any:
 
 
 @contextmanager
-def before_pages(driver: Browser, script: str) -> Iterator[None]:
+def before_pages(driver: Browser, script: str, *arguments: object) -> Iterator[None]:
     """Call the function in this script in every page that is loaded within the block, before its own scripts run."""
-    source = f"({_source(script)})();"
+    source = f"({_source(script)})({', '.join(map(json.dumps, arguments))});"
     added = driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
     try:
         yield

@@ -33,7 +33,10 @@ const query = createQuery(paper, {
   changed: queryChanged,
   turn: (...how) => parts.turn(...how),
   back: searchAgain,
-  address: () => notice.say("That is an address, not an image", "Save the image and drop its file here, or copy the image itself and paste it."),
+  // The page may load nothing from another host, so it cannot fetch the image itself.
+  refuse: (other) => notice.say(...(other === "address"
+    ? ["That is an address, not an image", "Save the image and drop its file here, or copy the image itself and paste it."]
+    : ["That is text, not an image", "Copy the drawing as a PNG or an SVG, in Excalidraw by Shift+Alt+C, and paste it again."])),
 });
 const refreshTools = connectTools(paper, query);
 const notice = new Notice((marks) => paper.add(marks));

@@ -34,11 +34,7 @@ export function watchServer(react) {
     if (!info.ready || busy || ended) { checkLater(); }
     const again = info.ready && (!server.ready || (hadEnded && !busy));
     server.ready = info.ready;
-    if (!info.ready) {
-      react.unready(info);
-    } else if (again) {
-      react.ready(info);
-    }
+    if (!info.ready) { react.unready(info); } else if (again) { react.ready(info); }
   }
 
   /** `gone`: it could not be searched; as soon as it can, the search goes on. */

@@ -78,9 +78,7 @@ export async function toDataUrl(file, image) {
     return shrunken(image, "#ffffff");
   }
   return new Promise((done, failed) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => done(reader.result));
-    reader.addEventListener("error", () => failed(reader.error));
+    const reader = Object.assign(new FileReader(), { onload: () => done(reader.result), onerror: () => failed(reader.error) });
     reader.readAsDataURL(file);
   });
 }

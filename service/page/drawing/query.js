@@ -10,7 +10,7 @@ const ADDRESS = /^https?:\S+$/i;
 
 /**
  * `react.changed` is called when what is searched with is another one; `react.turn` when it takes the place of another, which Back
- * is to bring back, and `react.back` once it has; `react.address` when not an image came but only its address.
+ * is to bring back, and `react.back` once it has; `react.refuse` when only its address came, or a text.
  */
 export function createQuery(paper, react) {
   let file = null;
@@ -34,14 +34,7 @@ export function createQuery(paper, react) {
       paper.replace([{ ...image(), as }, ...paper.marks.slice(1)]);
     }
   });
-  listenForFiles((files, address) => {
-    if (files.length) {
-      void take(files[0]);
-    } else if (address) {
-      // The page may load nothing from another host, so it cannot fetch the image itself.
-      react.address();
-    }
-  });
+  listenForFiles((files, other) => (files.length ? void take(files[0]) : other && react.refuse(other)));
   // The person has moved through the history: what was searched with comes back.
   window.addEventListener("popstate", async () => {
     const from = step;
@@ -163,34 +156,36 @@ export function createQuery(paper, react) {
 
 const fileNameOf = (name) => name.replace(/[^\p{L}\p{N} ,-]/gu, "");
 
-/** `take` gets the files that are picked, dropped or pasted, and whether an address came, which may be in place of a file. */
+/** `take` gets the files that are picked, dropped or pasted; and if there is none, whether an "address" or a "text" came. */
 function listenForFiles(take) {
   const [input, sheet] = [byId("file"), byId("sheet")];
   byId("pick").addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
-    take(input.files, false);
+    take(input.files);
     // Otherwise picking the same file again would be no change.
     input.value = "";
   });
-  document.addEventListener("paste", ({ clipboardData, target }) => {
-    const text = target.matches("input") ? "" : clipboardData.getData("text/plain").trim();
-    take([...clipboardData.files, ...pastedImage(text)], ADDRESS.test(text));
-  });
+  document.addEventListener("paste", ({ clipboardData, target }) =>
+    (target.matches("input") ? take(clipboardData.files) : take(...imagesIn(clipboardData))));
   // Without this, the browser would open a file that is dropped beside the paper, in place of the page.
-  document.addEventListener("dragover", (event) => {
-    if (holdsImage(event.dataTransfer)) {
+  for (const kind of ["dragover", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      if (!holdsImage(event.dataTransfer)) { return; }
       event.preventDefault();
-      sheet.classList.add("dropping");
-    }
-  });
+      sheet.classList.toggle("dropping", kind === "dragover");
+      if (kind === "drop") { take(...imagesIn(event.dataTransfer)); }
+    });
+  }
   document.addEventListener("dragleave", ({ relatedTarget }) => relatedTarget || sheet.classList.remove("dropping"));
-  document.addEventListener("drop", (event) => {
-    if (holdsImage(event.dataTransfer)) {
-      event.preventDefault();
-      sheet.classList.remove("dropping");
-      take([...event.dataTransfer.files, ...pastedImage(event.dataTransfer.getData("text/uri-list"))], true);
-    }
-  });
+}
+
+/** The images in what was copied or dragged: files, or in its text or HTML; and what is there beside them. */
+function imagesIn(data) {
+  const [html, ...texts] = ["text/html", "text/plain", "text/uri-list"].map((type) => data.getData(type).trim());
+  const [image] = new DOMParser().parseFromString(html, "text/html").images;
+  const all = [...texts, image?.src ?? ""];
+  const other = all.some((text) => ADDRESS.test(text)) ? "address" : html || texts[0] ? "text" : "";
+  return [[...data.files, ...all.flatMap(pastedImage)], other];
 }
 
 /** Whether what is dragged is a file, or the address of one: an image or a link of another page. */

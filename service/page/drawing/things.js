@@ -43,10 +43,11 @@ export function thingsOf(marks) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
   const whole = drawn.some(({ kind }) => kind === "image");
   let last = 0;
-  const found = Map.groupBy(drawn, ({ thing }) => (whole ? 0 : (last = thing ?? last)));
+  const numbers = drawn.map(({ thing }) => (whole ? 0 : (last = thing ?? last)));
+  const found = [...new Set(numbers)].map((id) => [id, drawn.filter((_, i) => numbers[i] === id)]);
   const erasers = marks.filter(({ kind }) => kind === "eraser").map((mark) => boxOf([mark]));
   const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
-  const things = [...found].map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
+  const things = found.map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
   const touched = ({ box }) => erasers.some((one) => meet(one, box));
   const left = (one) => sheet(marks.filter((mark) => mark.kind === "eraser" || one.marks.includes(mark)), SEEN);
   return things.filter((one) => !touched(one) || inked(left(one)).length);

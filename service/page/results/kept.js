@@ -45,6 +45,7 @@ export function createKept(paper, query, name) {
       if (kept) { items.push(item(key, called, kept)); }
     }
     byId("kept-list").replaceChildren(...items);
+    byId("kept-offer").hidden = !items.length;
   }
 
   function item(key, called, kept) {

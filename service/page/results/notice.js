@@ -115,7 +115,7 @@ async function tried(signal) {
  * `round` ones curve around their points, `angular` ones have corners.
  */
 export async function examples() {
-  const strokes = await (await fetch(new URL("../drawing/examples.json", import.meta.url))).json();
+  const strokes = JSON.parse(await (await api.file("page/drawing/examples.json")).text());
   return Object.entries(strokes).map(([name, own]) => ({ name, marks: own.map(toMark) }));
 }
 

@@ -22,7 +22,7 @@ export class Away extends Error {}
 export class SignedOut extends Error {}
 
 /** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. */
-const address = (path) => new URL(path.replace(/^\//, ""), document.baseURI).href;
+const address = (path) => new URL(path.replace(/^\//, ""), location.origin + location.pathname).href;
 
 export const hasKey = () => key !== null;
 
@@ -58,11 +58,7 @@ export const reveal = (id) => ask(`photos/${id}/reveal`, { method: "POST" });
 /** Save a file of the server under this name. With a key, a script has to fetch it. */
 export async function downloadFrom(path, params, name) {
   const wanted = `${path}?${parameters(params)}`;
-  if (hasKey()) {
-    download(await file(wanted), name);
-  } else {
-    element("a", { href: address(wanted), download: name }).click();
-  }
+  if (hasKey()) { download(await file(wanted), name); } else { element("a", { href: address(wanted), download: name }).click(); }
 }
 
 /**

@@ -24,9 +24,7 @@ export function show(dialog, again = () => true) {
 export function closeAll(then) {
   closed.length = 0;
   waiting = then;
-  while (open.length) {
-    open.pop().dialog.close();
-  }
+  while (open.length) { open.pop().dialog.close(); }
   follow();
 }
 
@@ -77,9 +75,7 @@ function moved() {
     closed.push(one);
     one.dialog.close();
   }
-  while (open.length < depth() && closed.at(-1)?.again()) {
-    appear(closed.pop());
-  }
+  while (open.length < depth() && closed.at(-1)?.again()) { appear(closed.pop()); }
   follow();
 }
 

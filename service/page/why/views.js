@@ -156,8 +156,9 @@ export function partsOf(prepared, grid) {
   const cellAt = ([x, y]) => Math.floor((y / height) * grid) * grid + Math.floor((x / width) * grid);
   const all = [...new Set(inked(context).map(cellAt))].sort((a, b) => a - b);
   const third = (line) => Math.floor((3 * (line + 0.5)) / grid);
-  const places = Map.groupBy(all, (cell) => 3 * third(Math.floor(cell / grid)) + third(cell % grid));
-  return PLACES.flatMap((name, place) => (places.has(place) ? [{ name: `The ${name}`, place, cells: new Set(places.get(place)) }] : []));
+  const placeAt = (cell) => 3 * third(Math.floor(cell / grid)) + third(cell % grid);
+  const parts = PLACES.map((name, place) => ({ name: `The ${name}`, place, cells: new Set(all.filter((cell) => placeAt(cell) === place)) }));
+  return parts.filter(({ cells }) => cells.size);
 }
 
 /** The parts, those in the middle first: it mostly has what a picture shows. */

@@ -36,6 +36,7 @@ from tests.service.looking import (
     ends_with,
     expect_complaints,
     find,
+    names,
     on_screen,
     paper,
     searches,
@@ -143,6 +144,13 @@ def test_the_page_can_be_installed_and_without_javascript_shows_a_message_alone(
         assert not desk.find_element(By.TAG_NAME, "main").is_displayed()
     finally:
         desk.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_page_works_at_an_address_with_a_name_and_a_password(desk: Browser, server: Served) -> None:
+    desk.get(server.url.replace("//", "//someone:secret@") + "/")
+    draw(desk, DESKTOP, strokes("star"))
+    wait_for_photos(desk)
+    assert names(desk)
 
 
 def test_buttons_search_and_bring_more_photos_and_scrolling_each_once(desk: Browser, server: Served) -> None:

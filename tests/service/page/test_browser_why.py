@@ -284,6 +284,13 @@ def test_an_address_or_code_that_is_no_image_is_reported(desk: Browser, server: 
         wait_for_photos(desk)
         assert not desk.find_element(By.ID, "notice").is_displayed()
         desk.find_element(By.ID, "clear").click()
+    # What Excalidraw and tldraw copy.
+    for code in ('{"type":"excalidraw/clipboard","elements":[{"type":"freedraw"}]}', "<div data-tldraw>N4Ig</div>"):
+        wait_for_notice(desk, "What are you looking for?")
+        run(desk, "paste_text", code, "text/html" if code.startswith("<") else "text/plain")
+        wait_for_notice(desk, "That is text, not an image")
+        assert "PNG or an SVG" in text(desk, "notice-text")
+        desk.refresh()
     for code in ("data:image/png;base64,%%%", "<svg><path d='M0 0'", "data:image/gif,none"):
         wait_for_notice(desk, "What are you looking for?")
         run(desk, "paste_text", code)
@@ -304,9 +311,11 @@ def test_the_code_of_an_image_is_drawn_when_it_is_pasted_or_dropped(desk: Browse
     urls = f"data:image/svg+xml,{quote(_SVG)}", f"data:image/png;base64,{encoded}"
     desk.get(server.url)
     pasted, dropped = [("paste_text", code) for code in (_SVG, whole, *urls)], [("drop_address", url) for url in urls]
-    for script, code in pasted + dropped:
+    # As browsers and programs copy an image with its HTML.
+    copied = [("paste_text", f"<meta charset='utf-8'><p>A <img alt='' src=\"{url}\"></p>", "text/html") for url in urls]
+    for script, *code in pasted + dropped + copied:
         wait_for_notice(desk, "What are you looking for?")
-        run(desk, script, code)
+        run(desk, script, *code)
         wait_for_photos(desk)
         assert 0.005 < (paper(desk) != paper(desk)[0, 0]).mean() < 0.5
         desk.find_element(By.ID, "clear").click()
