@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 import math
 import random
 import struct
@@ -377,3 +378,35 @@ def panorama(things: Sequence[str], turned: int = 0) -> Image.Image:
     """Returns photos of these things side by side, as wide as they are high, turned by so many pixels around."""
     every = np.concatenate([np.asarray(draw_photo(thing, 1).resize((200, 200))) for thing in things], axis=1)
     return Image.fromarray(np.roll(every, turned, axis=1))
+
+
+def specks(across: int, radius: int = 1, side: int = 640) -> Image.Image:
+    """A drawing of so many by so many dots, each alone."""
+    paper = Image.new("RGB", (side, side), "white")
+    for number in range(across**2):
+        x, y = ((at + 0.5) * side / across for at in divmod(number, across))
+        ImageDraw.Draw(paper).ellipse((x - radius, y - radius, x + radius, y + radius), fill="black")
+    return paper
+
+
+def costly_drawings() -> dict[str, tuple[bytes, bytes]]:
+    """Drawings that each make one step of a request work most, with their strokes as JSON, if they are known."""
+    chance, dots = random.Random(0), [(n / 2000, (37 * n % 2000) / 2000) for n in range(2000)]
+
+    def drawn(lines: Sequence[Line], **further: object) -> tuple[bytes, bytes]:
+        paper = Image.new("RGB", (640, 640), "white")
+        for line in lines:
+            ImageDraw.Draw(paper).line([(640 * x, 640 * y) for x, y in line], fill="black", width=2)
+        told = [{"points": line, "width": 0.003, **further} for line in lines]
+        return encoded(paper), json.dumps([one | {"thing": n % 1000} for n, one in enumerate(told)]).encode()
+
+    hatched = [(x / 60, y / 24) for x in range(60) for y in range(24)]
+    wild = [(chance.random(), chance.random()) for _ in range(100_000)]
+    blocks = [(x / 20, y / 20) for x in range(20) for y in range(20)]
+    return {
+        **{f"{count} x {count} specks": (encoded(specks(count)), b"") for count in (31, 60)},
+        "hatching": (drawn([[(x, y), (x + 0.01, y + 0.02)] for x, y in hatched])[0], b""),
+        "strokes of two points": drawn([[(x, y), (x + 0.004, y + 0.004)] for x, y in dots]),
+        "things": drawn([[(x, y), (x + 0.03, y), (x + 0.03, y + 0.03), (x, y)] for x, y in blocks]),
+        "points": (encoded(specks(9, 9)), json.dumps([{"points": wild, "width": 1, "filled": True}]).encode()),
+    }

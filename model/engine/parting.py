@@ -1,6 +1,8 @@
 """Divides the ink of a drawing into its things, by a small network over the sketch encoder's patch tokens.
 
 The ink is cut into pieces: what is connected within one of CELLS x CELLS cells, and of one stroke if strokes are known.
+Where that makes more than MOST_PIECES, as in stippling, a piece is all ink of a cell, of strokes near each other; if
+need be, of larger cells.
 Two transformer layers see all pieces, and give each a direction; two pieces belong to one thing with the probability
 
     p = sigmoid(a cosine + b - w distance - g gap + c connected + o),
@@ -25,9 +27,12 @@ from PIL import Image
 
 from sketch_search.model.engine.tokens import Floats, softmax, unit
 from sketch_search.model.images import MAX_THINGS, SPECK, connected, neighbours
+from sketch_search.model.limits import pause
 
 #: Side of the square that is divided, in pixels, and how many cells a side cut its ink.
 SIDE, CELLS = 168, 24
+#: The most pieces, since each is compared with each. Of 900 sketches of the data, none has more than 469.
+MOST_PIECES = 1024
 #: Pixels of at least this darkness are ink.
 INK = 50
 # The side of a piece's rasters, pixels of a cell for its own ink and for all ink around it, and waves of its place.
@@ -67,23 +72,24 @@ class Pieces:
         return len(self.pixels)
 
     @staticmethod
-    def of(darkness: NDArray[np.uint8], strokes: Labels | None = None) -> Pieces:
-        """Cuts ink, (SIDE, SIDE), 0 on paper, into pieces. strokes: the stroke of each pixel, or -1."""
+    def of(darkness: NDArray[np.uint8], strokes: Labels | None = None, told: Labels | None = None) -> Pieces:
+        """Cuts ink, (SIDE, SIDE), 0 on paper, into at most MOST_PIECES pieces. strokes, told: as for ``divide``."""
         ink, stroke_map = darkness >= INK, np.full(darkness.shape, -1) if strokes is None else strokes
         y, x = np.nonzero(ink)
         number = np.full(ink.shape, -1)
         number[y, x] = np.arange(len(y))
-        cells = np.add.outer(np.arange(SIDE) * CELLS // SIDE * CELLS, np.arange(SIDE) * CELLS // SIDE)
-        pairs = neighbours(number)
-        alike = (cells[y, x], stroke_map[y, x])
-        within = np.logical_and(*(values[pairs[0]] == values[pairs[1]] for values in alike))
+        pairs, cells, stroke, side = neighbours(number), _cells(y, x, CELLS), stroke_map[y, x], CELLS
+        within = np.logical_and(*(values[pairs[0]] == values[pairs[1]] for values in (cells, stroke)))
         _, piece = np.unique(connected(pairs[:, within], len(y)), return_inverse=True)
+        while piece.max(initial=-1) >= MOST_PIECES:
+            cells, stroke, side = _cells(y, x, side), _join_strokes(y, x, stroke, told, side), side // 2
+            _, piece = np.unique(cells * (stroke.max() + 2) + stroke, return_inverse=True)
         labels = np.full(ink.shape, -1)
         labels[y, x] = piece
         pixels = np.bincount(piece).astype(np.float32)
         centres = (np.stack([np.bincount(piece, at) for at in (y, x)], axis=1) / pixels[:, None]).astype(np.float32)
         of_piece = np.full(len(pixels), -1)
-        of_piece[piece] = stroke_map[y, x]
+        of_piece[piece] = stroke
         shapes = _shapes(darkness, labels, centres)
         centres = (centres + np.float32(0.5)) / np.float32(SIDE)
         return Pieces(labels, centres, pixels, shapes, _gaps(centres, connected(piece[pairs], len(pixels))), of_piece)
@@ -131,11 +137,13 @@ class Parting:
         darkness: (SIDE, SIDE) uint8, the ink of the square, 0 on paper.
         strokes: (SIDE, SIDE), the number of the stroke of each pixel, or -1; a stroke belongs to one thing.
         told: which thing each stroke belongs to as a person said, or -1. Strokes of the same number are one thing, and
-            those of different ones never are.
+            those of different ones never are. Of more than MAX_THINGS numbers, those with most ink count.
         sure: the probability of the best guess for the whole drawing. The higher it is, the more readily the last two
             groups are joined.
         """
-        pieces = Pieces.of(darkness, strokes)
+        if told is not None and strokes is not None:
+            told = _most_inked(told, strokes[(darkness >= INK) & (strokes >= 0)])
+        pieces = Pieces.of(darkness, strokes, told)
         if not len(pieces):
             return pieces.labels, pieces.labels
         probabilities = self.probabilities(pieces.features(patches), pieces)
@@ -154,8 +162,9 @@ class Parting:
             y = self._norm(x, f"{name}.norm1")
             mixed: Floats = y @ w[f"{name}.self_attn.in_proj_weight"].T + w[f"{name}.self_attn.in_proj_bias"]
             q, k, v = mixed.reshape(len(x), 3, HEADS, -1).transpose(1, 2, 0, 3)
-            attention = softmax(q @ k.transpose(0, 2, 1) / np.float32(np.sqrt(q.shape[-1])))
-            x = x + self._linear((attention @ v).transpose(1, 0, 2).reshape(len(x), -1), f"{name}.self_attn.out_proj")
+            # One head after the other, which takes a quarter of the memory.
+            heads = [_attend(*of_head) for of_head in zip(q, k, v, strict=True)]
+            x = x + self._linear(np.concatenate(heads, axis=1), f"{name}.self_attn.out_proj")
             y = self._linear(self._norm(x, f"{name}.norm2"), f"{name}.linear1")
             x = x + self._linear(np.maximum(y, 0), f"{name}.linear2")
             layer += 1
@@ -171,6 +180,11 @@ class Parting:
 
     def _norm(self, x: Floats, name: str) -> Floats:
         return np.asarray(_standardize(x) * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"])
+
+
+def _attend(q: Floats, k: Floats, v: Floats) -> Floats:
+    pause()
+    return np.asarray(softmax(q @ k.T / np.float32(np.sqrt(q.shape[-1]))) @ v)
 
 
 def _standardize(x: Floats) -> Floats:
@@ -204,20 +218,31 @@ def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whol
     mean = _as_said(sums / np.outer(sizes, sizes), said[:, None], said)
     np.fill_diagonal(mean, -np.inf)
     groups, total, count = np.arange(len(sizes)), sizes.sum(), len(sizes)
+    # The likeliest other group of each, and how likely it is.
+    likeliest = mean.argmax(axis=1)
+    likely = mean[groups, likeliest]
+
+    def find_again(stale: NDArray[np.bool_]) -> None:
+        likeliest[stale] = mean[stale].argmax(axis=1)
+        likely[stale] = mean[stale, likeliest[stale]]
+
     # The sizes of groups that are left; infinite for others.
     halves, left = np.zeros(len(sizes), np.int64), sizes.copy()
     while count > 1:
-        source, target = divmod(int(mean.argmax()), len(sizes))
-        if mean[source, target] < (min(CUT, whole) if count == 2 else CUT):
+        pause()
+        source = int(likely.argmax())
+        target = int(likeliest[source])
+        if likely[source] < (min(CUT, whole) if count == 2 else CUT):
             small = np.where(said >= 0, np.inf, left)
             source = int(small.argmin())
             if not np.isfinite(small[source]) or (small[source] >= LEAST * total and count <= MAX_THINGS):
                 break
-            target = int(mean[source].argmax())
+            target = int(likeliest[source])
             if small[source] < LEAST * total and mean[source, target] < STRANGE:
                 # A speck: no part of anything.
                 left[source], groups[groups == source] = np.inf, -1
-                sums[:, source] = mean[source] = mean[:, source] = -np.inf
+                sums[:, source] = mean[source] = mean[:, source] = likely[source] = -np.inf
+                find_again(likeliest == source)
                 count -= 1
                 continue
         joined = groups == source
@@ -226,7 +251,7 @@ def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whol
         count -= 1
         sums[target] += sums[source]
         sums[:, target] = sums[target]
-        sums[:, source] = mean[source] = mean[:, source] = -np.inf
+        sums[:, source] = mean[source] = mean[:, source] = likely[source] = -np.inf
         sizes[target] = left[target] = sizes[target] + sizes[source]
         left[source] = np.inf
         said[target] = max(said[source], said[target])
@@ -235,6 +260,11 @@ def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whol
             row = _as_said(row, said[target], said)
         row[target] = -np.inf
         mean[target] = mean[:, target] = row
+        nearer = (row > likely) | ((row == likely) & (target <= likeliest))
+        likely[nearer], likeliest[nearer] = row[nearer], target
+        stale = ~nearer & ((likeliest == source) | (likeliest == target))
+        stale[target] = True
+        find_again(stale)
     kept, things = np.unique(groups, return_inverse=True)
     things = things - int(kept[0] < 0)
     return np.where(things < 0, SPECK, things)[labels], halves[labels]
@@ -279,19 +309,27 @@ def _bodies(pieces: Pieces, things: Labels) -> tuple[Labels, Labels, Labels]:
     ink = np.argwhere(pieces.labels >= 0)
     one_stroke = (pieces.strokes == pieces.strokes[:, None]) & (pieces.strokes >= 0)
     joined = ((pieces.gaps == 0) | one_stroke) & (things == things[:, None])
-    bodies, count = connected(np.array(np.nonzero(joined)), len(things)), 0
+    _, first, bodies = np.unique(
+        connected(np.array(np.nonzero(joined)), len(things)), return_index=True, return_inverse=True
+    )
+    owners, grown, of_ink = things[first], np.arange(len(first)), pieces.labels[*ink.T]
     while True:
-        numbers, first, bodies = np.unique(bodies, return_index=True, return_inverse=True)
-        starts, ends = np.full((len(numbers), 2), SIDE), np.zeros((len(numbers), 2), np.int64)
-        of_ink = bodies[pieces.labels[*ink.T]]
-        np.minimum.at(starts, of_ink, ink)
-        np.maximum.at(ends, of_ink, ink + 1)
-        if len(numbers) == count:
+        pause()
+        starts, ends = np.full((len(owners), 2), SIDE), np.zeros((len(owners), 2), np.int64)
+        np.minimum.at(starts, bodies[of_ink], ink)
+        np.maximum.at(ends, bodies[of_ink], ink + 1)
+        if not len(grown):
             return bodies, starts, ends
-        count, owners, areas = len(numbers), things[first], (ends - starts).prod(axis=1)
-        both = np.maximum(np.minimum(ends[:, None], ends) - np.maximum(starts[:, None], starts), 0).prod(axis=2)
-        inside = (2 * both >= np.minimum(areas, areas[:, None])) & (owners == owners[:, None])
-        bodies = connected(np.array(np.nonzero(inside)), count)[bodies]
+        # Only what has grown may have something inside that was not before.
+        areas, both = (ends - starts).prod(axis=1), np.ones((len(grown), len(owners)), np.int64)
+        for start, end in zip(starts.T, ends.T, strict=True):
+            both *= np.maximum(np.minimum(end[grown, None], end) - np.maximum(start[grown, None], start), 0)
+        inside = (2 * both >= np.minimum(areas, areas[grown, None])) & (owners == owners[grown, None])
+        first, second = np.nonzero(inside)
+        numbers, of, counts = np.unique(
+            connected(np.stack([grown[first], second]), len(owners)), return_inverse=True, return_counts=True
+        )
+        bodies, owners, grown = of[bodies], owners[numbers], np.flatnonzero(counts > 1)
 
 
 def _as_said(mean: NDArray[np.float64], first: Labels, second: Labels) -> NDArray[np.float64]:
@@ -313,6 +351,30 @@ def _succession(strokes: Labels) -> Floats:
     later = min(1, np.sqrt(FEW / max(1, count))) * abs(strokes[:, None] - strokes)
     evidence = min(1, 2 * (count - 1) / FEW) * NEXT - SINCE * np.log(np.maximum(1, later))
     return np.where(known[:, None] & known, evidence, 0).astype(np.float32)
+
+
+def _cells(y: Labels, x: Labels, side: int) -> Labels:
+    """Returns in which of ``side`` x ``side`` cells pixels lie."""
+    return np.asarray(y * side // SIDE * side + x * side // SIDE)
+
+
+def _join_strokes(y: Labels, x: Labels, stroke: Labels, told: Labels | None, side: int) -> Labels:
+    """Gives pixels the first of the strokes, (n,), with a middle in the same cell that were told the same."""
+    numbers, number = np.unique(stroke, return_inverse=True)
+    middle_y, middle_x = (np.bincount(number, at).astype(np.int64) // np.bincount(number) for at in (y, x))
+    said = np.full(len(numbers), -1) if told is None or not len(told) else told[numbers]
+    of_group = np.where(numbers < 0, 0, said + 2) * side**2 + _cells(middle_y, middle_x, side)
+    _, first, group = np.unique(of_group, return_index=True, return_inverse=True)
+    return np.asarray(numbers[first][group][number])
+
+
+def _most_inked(told: Labels, strokes: Labels) -> Labels:
+    """Leaves of more than MAX_THINGS numbers of things those with most ink; strokes: of each pixel."""
+    if len(np.unique(told[told >= 0])) <= MAX_THINGS:
+        return told
+    counts = np.bincount(np.maximum(0, told[strokes] + 1))
+    counts[0] = 0
+    return np.where(np.isin(told + 1, np.argsort(-counts, kind="stable")[:MAX_THINGS]), told, -1)
 
 
 def _gaps(centres: Floats, components: Labels) -> Floats:

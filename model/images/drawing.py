@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from sketch_search.model.images import ink, subject
 from sketch_search.model.images.ink import Box, Pixels
 from sketch_search.model.images.subject import lab
-from sketch_search.model.limits import MAX_NUMBERS
+from sketch_search.model.limits import MAX_NUMBERS, pause
 
 Mask: TypeAlias = NDArray[np.bool_]
 Labels: TypeAlias = NDArray[np.int64]
@@ -44,6 +44,8 @@ _FILLED = 0.04
 _SAME_COLOUR, _LEAST_SHARE, _MOST_COLOURS = 25.0, 0.1, 3
 # The side, in pixels of the square that is divided, of the cells whose ink has a dot.
 _DOTTED = 7
+# Of more points of strokes than this, only some are drawn on the square: a wide line takes 26 µs for each.
+_MOST_DRAWN = 10_000
 # A drawing may have more colours than each of its things.
 _PALETTE = 8
 
@@ -175,7 +177,8 @@ class Drawing:
             return self
         second = labels if halves is None else halves
         if self.strokes:
-            strokes, owners, seconds = self.strokes, self._of_strokes(labels), self._of_strokes(second)
+            strokes, drawn = self.strokes, self.stroke_map(len(labels))
+            owners, seconds = (self._of_strokes(numbers, drawn) for numbers in (labels, second))
         else:
             strokes, owners, seconds = self._dots(labels, second)
         parts = self._parts(labels) if labels.max(initial=-1) > 0 or (labels == SPECK).any() else [self.things[0]]
@@ -196,11 +199,15 @@ class Drawing:
         middles = (start + (np.arange(count) + 0.5) * length / count for start, count, length in sides)
         rows, columns = ((middle * scale).astype(int) for middle in middles)
         owner = near[rows[:, None], columns]
-        return [self.sheet.part(owner == number, side) for number in range(int(labels.max()) + 1)]
+        parts = list[DrawnThing | None]()
+        for number in range(int(labels.max()) + 1):
+            pause()
+            parts.append(self.sheet.part(owner == number, side))
+        return parts
 
-    def _of_strokes(self, labels: Labels) -> Labels:
+    def _of_strokes(self, labels: Labels, drawn: Labels | None) -> Labels:
         """Finds the number on the square of each stroke, (s,); -1 for one that is not seen."""
-        numbers, drawn = np.full(len(self.strokes), -1), self.stroke_map(len(labels))
+        numbers = np.full(len(self.strokes), -1)
         if drawn is not None:
             seen = (labels >= 0) & (drawn >= 0)
             numbers[drawn[seen]] = labels[seen]
@@ -235,9 +242,11 @@ class Drawing:
             return None
         (x, y), (across, down) = self._on_square(side)
         paper = Image.new("I", (side, side), -1)
-        draw = ImageDraw.Draw(paper)
+        draw, step = ImageDraw.Draw(paper), -(-sum(len(stroke.points) for stroke in self.strokes) // _MOST_DRAWN)
         for number, stroke in enumerate(self.strokes):
-            points = [((px - x) * across, (py - y) * down) for px, py in stroke.points]
+            pause()
+            some = stroke.points if step == 1 else (*stroke.points[::step], stroke.points[-1])
+            points = [((px - x) * across, (py - y) * down) for px, py in some]
             if stroke.filled and len(points) > 2:
                 draw.polygon(points, fill=number)
             thick = max(1, round(stroke.width * across))

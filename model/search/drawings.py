@@ -9,7 +9,7 @@ import numpy as np
 
 from sketch_search.model.engine import Floats, Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
-from sketch_search.model.limits import Places
+from sketch_search.model.limits import Places, pause
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search.candidates import Candidates, Gallery, Query
 from sketch_search.model.search.stages import Plan, Ranking, rank
@@ -53,6 +53,7 @@ def encode_things(
         # It is still kept from when the picture was divided.
         drawing_ret = matcher.encode(matcher.preprocessing.normalise(drawing.whole)[None], modality, 1).ret[0]
     for drawn in drawing.things:
+        pause()
         tokens = matcher.encode(matcher.preprocessing.normalise(drawn.pixels)[None], modality, variants)
         shares = np.array(drawn.colours if colours else (), np.float32).reshape(-1, 4)
         strokes = drawn.strokes, drawn.second_half

@@ -128,10 +128,16 @@ class Computation:
     def __init__(self, turns: Turns, client: str) -> None:
         self.seconds = 0.0
         self._turns, self._client, self._begun = turns, client, 0.0
+        # A server that stops cancels tasks, of which no scope knows.
+        self._cancelled = False
 
     async def run(self, step: Callable[..., T], *arguments: Any) -> T:
         """Returns the result of the job. A thread cannot be stopped, so that cancelling ends it where it gives way."""
-        return await run_sync(self._run, step, *arguments)
+        try:
+            return await run_sync(self._run, step, *arguments)
+        except asyncio.CancelledError:
+            self._cancelled = True
+            raise
 
     def _run(self, step: Callable[..., T], *arguments: Any) -> T:
         at_pauses.set(self.give_way)
@@ -144,6 +150,8 @@ class Computation:
     def give_way(self) -> None:
         """Lets waiting jobs compute first if this one has computed for long. Raises CancelledError."""
         from_thread.check_cancelled()
+        if self._cancelled:
+            raise asyncio.CancelledError
         if time.monotonic() - self._begun >= GIVE_WAY_SECONDS and self._turns.waiting:
             self._pause()
             from_thread.run(self._turns.give_way, self._client)

@@ -2,8 +2,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +16,30 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 from sketch_search.model import Matcher, load
-from sketch_search.model.engine import Parting, default_checkpoint, read_files, unit
+from sketch_search.model.decoding import Job, decode_inline
+from sketch_search.model.engine import Parting, default_checkpoint, parting, read_files, unit
 from sketch_search.model.engine.config import TWO_SIDED
 from sketch_search.model.engine.detector import BOXES, DETECTOR, KINDS, NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.engine.graphs import PAIRS, PHOTO_VIT, SECOND_VIT, VIT, find_graphs
-from sketch_search.model.engine.parting import SIDE, Pieces, part_repeated
+from sketch_search.model.engine.parting import CUT, MOST_PIECES, SIDE, Pieces, join_pieces, part_repeated
 from sketch_search.model.engine.runtime import OnnxEngine
 from sketch_search.model.engine.surface import knowledge_of
 from sketch_search.model.engine.tokens import Floats, quantize
 from sketch_search.model.errors import ModelError
-from sketch_search.model.images import SPECK
+from sketch_search.model.images import MAX_THINGS, SPECK
 from sketch_search.model.images.preprocess import fit_photo
+from sketch_search.model.limits import at_pauses
 from sketch_search.model.search import gallery_of, search_things
 from sketch_search.model.search.drawings import things_of_text
 from sketch_search.model.training.corpus import Picture
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.parting import PartingNetwork
 from tests.networks import parting_by_distance
-from tests.pictures import SHAPES, photo
+from tests.pictures import SHAPES, costly_drawings, photo
 
 WIDTH = 8
 PATCHES = np.random.default_rng(0).normal(size=(2, 144, WIDTH)).astype(np.float32)
@@ -127,6 +133,75 @@ def test_what_is_drawn_three_times_is_three_things(boxes: list[tuple[int, int, i
     numbers = part_repeated(pieces, np.zeros(len(pieces), np.int64))
     assert set(numbers) == set(range(things))
     assert (part_repeated(pieces, np.full(len(pieces), SPECK)) == SPECK).all()
+
+
+def test_pieces_are_joined_by_average_linkage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parting, "LEAST", 0.0)
+    monkeypatch.setattr(parting, "MAX_THINGS", MOST_PIECES)
+    paper = np.zeros((SIDE, SIDE), np.uint8)
+    paper[::14, ::14] = 255
+    pieces = Pieces.of(paper)
+    for seed in range(9):
+        places = np.random.default_rng(seed).random((len(pieces), 2))
+        chance = np.exp(-3 * np.linalg.norm(places[:, None] - places, axis=2))
+        np.fill_diagonal(chance, 1)
+        things, _ = join_pieces(chance, pieces, None, CUT)
+        expected = fcluster(linkage(squareform(1 - chance), "average"), 1 - CUT, "distance")
+        assert 3 < len(set(things)) < len(pieces) / 3
+        assert len({*zip(things, expected, strict=True)}) == len(set(things)) == len(set(expected))
+
+
+def test_many_specks_are_pieces_of_coarser_cells_and_fewer_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = np.zeros((2, SIDE, SIDE), np.uint8)
+    few[::6, ::6] = many[::3, ::3] = 255
+    each = np.where(many > 0, np.arange(SIDE * SIDE).reshape(SIDE, SIDE) % 2000, -1)
+    for strokes, told in ((None, None), (each, None), (each, np.arange(2000) % 1000)):
+        pieces = Pieces.of(many, strokes, told)
+        assert len(pieces) <= MOST_PIECES
+        assert ((pieces.labels >= 0) == (many > 0)).all()
+        if told is not None:
+            assert (told[pieces.strokes[pieces.labels[many > 0]]] == told[each[many > 0]]).all()
+    of_few = Pieces.of(few)
+    monkeypatch.setattr(parting, "MOST_PIECES", SIDE**2)
+    assert (len(of_few), len(Pieces.of(many))) == (28**2, 56**2)
+    assert (Pieces.of(few).labels == of_few.labels).all()
+
+
+def test_of_more_things_than_a_drawing_may_have_those_with_most_ink_stay_as_told() -> None:
+    boxes = [(2 + 40 * (n % 4), 5 + 55 * (n // 4), 25 + 40 * (n % 4), 15 + 3 * n + 55 * (n // 4)) for n in range(12)]
+    strokes = np.full((SIDE, SIDE), -1)
+    for number, box in enumerate(boxes):
+        strokes[ink(box) > 0] = number
+    labels = divide(PATCHES, ink(*boxes), strokes, np.arange(12))
+    assert labels.max() + 1 == MAX_THINGS
+    assert len({*chain.from_iterable(at(labels, box) for box in boxes[-MAX_THINGS:])}) == MAX_THINGS
+
+
+@pytest.mark.parametrize("name", costly_drawings())
+def test_a_costly_drawing_is_divided_in_many_short_steps_and_can_be_given_up(default: Matcher, name: str) -> None:
+    """CPU seconds: a step is what a search of somebody else waits for."""
+    picture, strokes = costly_drawings()[name]
+    job = replace(Job.preparing(default.preprocessing, "sketch", strokes=len(strokes)), drawing=True)
+    drawing = decode_inline(picture + strokes, job).drawing
+    assert drawing is not None
+    pauses = [time.process_time()]
+
+    def note() -> None:
+        pauses.append(time.process_time())
+        if len(pauses) == given_up:
+            raise InterruptedError
+
+    given_up, before = 0, at_pauses.set(note)
+    try:
+        assert len(default.divide(drawing).things) <= MAX_THINGS
+        note()
+        assert max(np.diff(pauses)) < 1
+        assert pauses[-1] - pauses[0] < 3
+        given_up, pauses = len(pauses) // 2, pauses[:1]
+        with pytest.raises(InterruptedError):
+            default.divide(drawing)
+    finally:
+        at_pauses.reset(before)
 
 
 def test_numpy_computes_what_the_trained_network_computes() -> None:

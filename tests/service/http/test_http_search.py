@@ -1,9 +1,12 @@
 import base64
 import concurrent.futures
 import json
+import os
 import struct
+import subprocess
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,12 @@ from sketch_search import model
 from sketch_search.indexer import Index
 from sketch_search.model import decoding, images
 from sketch_search.model.errors import MalformedSketch
-from sketch_search.model.images import files, read_strokes
+from sketch_search.model.images import MAX_THINGS, files, read_strokes
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.service.http.middleware import MAX_BYTES, MAX_PARAMETERS
 from sketch_search.service.settings import Settings
 from tests.benchmarks.results import soak
-from tests.pictures import ODD_FILES, OddFile, drawing, encoded
+from tests.pictures import ODD_FILES, OddFile, costly_drawings, drawing, encoded
 from tests.programs import PATIENCE
 from tests.service.served import SEARCH, Served, address, asked, connect, error, running, without_timings
 from tests.service.small_gallery import MAX_UPLOAD, PHOTOS, draw_sketch
@@ -329,6 +332,8 @@ BEGINNING = 1024
 REFUSED = {200, 400, 415, 422}
 # What a request may add to the memory of the server's own process.
 MOST_MEMORY = 100 << 20
+# And of its CPU time.
+MOST_SECONDS = 3
 
 
 def filled(begin: bytes, unit: bytes, end: bytes = b"") -> Callable[[int], bytes]:
@@ -402,27 +407,52 @@ def test_the_server_reads_the_head_of_a_body(server: Served, sketch: bytes, monk
     "bodies", [pytest.param(1, id="each"), pytest.param(6, marks=pytest.mark.soak, id="a hundred")]
 )
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from /proc")
-def test_no_body_takes_much_server_memory(settings: Settings, sketch: bytes, tmp_path: Path, bodies: int) -> None:
+def test_no_body_takes_much_of_the_server(settings: Settings, sketch: bytes, tmp_path: Path, bodies: int) -> None:
     size = settings.max_upload_bytes if bodies == 1 else 10 << 20
     with (
         soak("Hostile bodies of the size limit, each by itself. The server's own process stays within 100 MiB") as run,
         running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES=str(size)) as process,
         httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
     ):
-        folder = Path(f"/proc/{process.pid}")
-
-        def memory(name: str) -> int:
-            (line,) = (one for one in (folder / "status").read_text().splitlines() if one.startswith(name))
-            return int(line.split()[1]) << 10
-
         assert http.post("/search", content=sketch).status_code == 200
         for _ in range(bodies):
             for name, request in requests(size, sketch):
-                before = memory("VmRSS")
-                # The peak starts anew.
-                (folder / "clear_refs").write_text("5")
-                assert http.post("/search", **request).status_code in REFUSED, name
-                assert http.get("/healthz").status_code == 200
-                grown = memory("VmHWM") - before
-                assert grown <= MOST_MEMORY, (name, grown >> 20)
-                run.times, run.grown_mib = run.times + 1, max(run.grown_mib or 0, grown / 2**20)
+                with little_of(process, name) as took:
+                    assert http.post("/search", **request).status_code in REFUSED, name
+                run.times, run.grown_mib = run.times + 1, max(run.grown_mib or 0, took["VmHWM"] / 2**20)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are read from /proc")
+def test_no_drawing_takes_much_of_the_server(default_settings: Settings, sketch: bytes, tmp_path: Path) -> None:
+    with (
+        running(default_settings, tmp_path / "log") as process,
+        httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
+    ):
+        assert http.post("/search", content=sketch).status_code == 200
+        for name, (picture, strokes) in costly_drawings().items():
+            with little_of(process, name):
+                answer = http.post("/search", files={"file": picture}, data={"strokes": strokes} if strokes else None)
+            assert answer.status_code == 200, answer.text
+            assert len(answer.json().get("things", ())) <= MAX_THINGS
+
+
+@contextmanager
+def little_of(process: subprocess.Popen[str], name: str) -> Iterator[dict[str, int]]:
+    """Checks that the block adds little to the memory of a process, and takes little of its time."""
+    folder = Path(f"/proc/{process.pid}")
+
+    def memory(key: str) -> int:
+        (line,) = (one for one in (folder / "status").read_text().splitlines() if one.startswith(key))
+        return int(line.split()[1]) << 10
+
+    def seconds() -> float:
+        user, system = (folder / "stat").read_bytes().rpartition(b")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    took, before, begun = dict[str, int](), memory("VmRSS"), seconds()
+    # The peak starts anew.
+    (folder / "clear_refs").write_text("5")
+    yield took
+    took["VmHWM"] = grown = memory("VmHWM") - before
+    assert grown <= MOST_MEMORY, (name, grown >> 20)
+    assert seconds() - begun <= MOST_SECONDS, name

@@ -10,6 +10,7 @@ from anyio import from_thread
 from anyio.to_thread import run_sync
 
 from sketch_search.model.errors import CostlyImage, SlowImage
+from sketch_search.model.limits import pause
 from sketch_search.service.errors import ClientGone, QueueFull
 from sketch_search.service.serving.worker import ALWAYS, PREPARING, SLOW, Turns, Worker, cancelled_by, from_this_thread
 from tests.programs import PATIENCE, wait_for
@@ -56,6 +57,26 @@ def test_a_client_that_hangs_up_makes_room_and_the_next_waits_for_its_running_jo
         assert await following == "next"
 
     asyncio.run(scenario())
+
+
+def test_a_job_whose_task_is_cancelled_as_a_server_that_stops_does_ends_where_it_pauses() -> None:
+    async def scenario() -> None:
+        worker, begun, ended = Worker(queue=0), threading.Event(), threading.Event()
+
+        def endless() -> None:
+            try:
+                while True:
+                    pause()
+                    begun.set()
+            finally:
+                ended.set()
+
+        running = asyncio.create_task(worker.compute("a", endless))
+        await until(begun)
+        running.cancel()
+        await until(ended)
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
 def test_sketches_that_take_long_wait_for_each_other_and_no_other_client_waits_for_them() -> None:
