@@ -3,6 +3,7 @@
 ``python -m`` of this module is the program of these processes: it decodes pictures from standard input until that ends.
 """
 
+import io
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cache
@@ -25,7 +26,7 @@ from PIL import Image
 
 from sketch_search.model import errors, images
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding, SlowImage, UndecodableImage
-from sketch_search.model.images import OpenedImage, Pixels, Preprocessing, read_image_file
+from sketch_search.model.images import LargeFile, OpenedImage, Pixels, Preprocessing, read_image_file
 from sketch_search.model.limits import MAX_PIXELS
 from sketch_search.model.terminal import start_child
 
@@ -67,13 +68,15 @@ class Job:
         least_side, sketch = preprocessing.least_side(modality), modality == "sketch"
         return cls(max_pixels, least_side, sketch, preprocessing=preprocessing, **options)
 
-    def run(self, data: bytes, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
+    def run(self, file: bytes | LargeFile, declare: Callable[[int], None] = lambda pixels: None) -> OpenedImage:
         """Makes the 8-bit RGB picture. declare: as for ``open_dated``. Raises ImageError."""
-        data, lines = (data[: -self.strokes], data[-self.strokes :]) if self.strokes else (data, b"")
-        data = images.read_image_file(images.picture_of_body(data) if self.sent else data)
-        strokes = () if not self.drawing else images.read_strokes(lines) if lines else images.saved_strokes(data)
+        strokes: tuple[images.Stroke, ...] = ()
+        if isinstance(file, bytes):
+            data, lines = (file[: -self.strokes], file[-self.strokes :]) if self.strokes else (file, b"")
+            file = images.read_image_file(images.picture_of_body(data) if self.sent else data)
+            strokes = () if not self.drawing else images.read_strokes(lines) if lines else images.saved_strokes(file)
         opened = images.open_dated(
-            data,
+            file,
             max_pixels=self.max_pixels,
             least_side=self.least_side,
             sketch=self.sketch,
@@ -113,6 +116,8 @@ _OWN_BYTES = 256 << 20
 # This allows for machines that are several times slower than the one of the measurement.
 PIXELS_A_SECOND = 8_000_000
 _OWN_SECONDS = 4
+# A large file may have to be read whole.
+_BYTES_A_SECOND = 64 << 20
 # Enough seconds for 8 megapixels.
 _QUICK_SECONDS = 1
 # While other programs use the CPU, a second of CPU time takes longer on the clock.
@@ -134,8 +139,9 @@ class ProcessLimits:
     @classmethod
     def of(cls, size: int, most_pixels: int) -> "ProcessLimits":
         """Makes limits for a file's size and at most so many pixels: several times the needs of ordinary pictures."""
-        clock = CLOCK_PER_CPU * (_OWN_SECONDS + most_pixels / PIXELS_A_SECOND)
-        return cls(_OWN_SECONDS, clock, _OWN_BYTES + 2 * size, (1 / PIXELS_A_SECOND, _BYTES_A_PIXEL))
+        seconds = _OWN_SECONDS + size // _BYTES_A_SECOND
+        clock = CLOCK_PER_CPU * (seconds + most_pixels / PIXELS_A_SECOND)
+        return cls(seconds, clock, _OWN_BYTES + 2 * size, (1 / PIXELS_A_SECOND, _BYTES_A_PIXEL))
 
     def quick(self) -> "ProcessLimits":
         """Returns limits with the same memory, and the time of ordinary pictures."""
@@ -208,8 +214,61 @@ _ERRORS: tuple[type[Exception], ...] = (
 )
 
 
+# Bytes of a file that are sent at a time, and the largest that a decoder takes whole without having to.
+_PART, _WHOLE = 1 << 20, 32 << 20
+
+
+@dataclass(frozen=True)
+class FileInParts:
+    """A file of ``size`` bytes, of which ``read`` returns those from a start on, at most a count, and raises OSError.
+
+    waits: whether reading may take long, as from a server, and so does not count as time of decoding.
+    """
+
+    size: int
+    read: Callable[[int, int], bytes]
+    waits: bool = False
+
+    @classmethod
+    def of(cls, data: bytes) -> "FileInParts":
+        return cls(len(data), lambda start, count: data[start : start + count])
+
+    def whole(self) -> bytes:
+        return b"".join(self.read(start, _PART) for start in range(0, self.size, _PART))
+
+
+#: The file of a picture.
+File: TypeAlias = bytes | FileInParts
 #: A picture to decode: how, within which limits, and its file.
-Request: TypeAlias = tuple[Job, ProcessLimits, bytes]
+Request: TypeAlias = tuple[Job, ProcessLimits, FileInParts]
+
+
+class _Asked(io.RawIOBase):
+    """The file of a request, in the process that decodes it: it asks for each part but the first."""
+
+    def __init__(self, requests: BinaryIO, replies: BinaryIO, size: int, first: bytes) -> None:
+        self._requests, self._replies, self._size = requests, replies, size
+        self._at, self._first = 0, first
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), _PART, max(0, self._size - self._at))
+        part = self._first[self._at : self._at + count]
+        if count and not part:
+            _send(self._replies, f"[{self._at}, {count}]")
+            _, part = _receive(self._requests)
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
 
 
 def _send(stream: BinaryIO, said: str, data: bytes = b"") -> None:
@@ -251,9 +310,19 @@ def _send_error(stream: BinaryIO, error: Exception) -> None:
     _send(stream, json.dumps({"error": number, "text": text[: _MAX_REPLY // 8]}))
 
 
-def _receive_picture(stream: BinaryIO, job: Job) -> OpenedImage:
-    """Returns the picture of the reply, or raises its error; EOFError for none, or one larger than the job makes."""
-    text, data = _receive(stream, (_MAX_STROKES if job.drawing else _MAX_REPLY, 3 * job.most_pixels))
+def _asked(text: str) -> tuple[int, int]:
+    """Returns which part of its file a process asks for: from where, and how many bytes. Raises EOFError."""
+    try:
+        start, count = json.loads(text)
+        if start >= 0 and 0 < count <= _PART:
+            return start, count
+    except (ValueError, TypeError) as error:
+        raise EOFError from error
+    raise EOFError
+
+
+def _read_picture(text: str, data: bytes) -> OpenedImage:
+    """Returns the picture of a reply, or raises its error; EOFError if it is neither."""
     at = 0
 
     def take(values: dict[str, Any]) -> Any:
@@ -327,31 +396,49 @@ class DecodingProcess:
         return self._process.poll() is None
 
     def run(self, request: Request, *, quick: bool = False) -> OpenedImage:
-        """Runs a job. Errors but its own end the process: CostlyImage, SlowImage, EndedDecoding, DecoderCrashed."""
-        (job, limits, data), start, computed = request, time.monotonic(), _cpu_seconds(self.pid)
-        try:
-            with self._killed_after(limits.clock_seconds):
-                _send(self._requests, json.dumps({"job": asdict(job), "limits": asdict(limits)}), data)
-                return _receive_picture(self._replies, job)
-        except (EOFError, OSError) as error:
-            late = time.monotonic() - start >= limits.clock_seconds
-            computed = _cpu_seconds(self.pid) - computed
-            self.close()
-            code = self._process.returncode
-            if late and not quick and computed < limits.clock_seconds / CLOCK_PER_CPU:
-                # What it did not compute is no fault of the picture.
-                still = f"{limits.clock_seconds:g} seconds, twice"
-                raise EndedDecoding(f"the decoder stood still for {still}; free memory, and try again") from error
-            if late or -code == getattr(signal, "SIGPROF", None):
-                spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"
-                beside = f", and one for each {PIXELS_A_SECOND / 1e6:g} million pixels" if limits.a_pixel[0] else ""
-                limit = f"{spent} seconds{beside}"
-                raise SlowImage(f"decoding it takes more than {limit}; save it again, or smaller") from error
-            if -code == getattr(signal, "SIGKILL", None):
-                raise EndedDecoding(
-                    "the system killed the decoder twice, probably out of memory; make it smaller"
-                ) from error
-            raise DecoderCrashed("the file is damaged: it crashes its decoder") from error
+        """Runs a job. Errors but its own end the process: CostlyImage, SlowImage, EndedDecoding, DecoderCrashed.
+
+        Those of reading the file do, too.
+        """
+        (job, limits, file), computed = request, _cpu_seconds(self.pid)
+        said, asked = json.dumps({"job": asdict(job), "limits": asdict(limits), "size": file.size}), (0, _PART)
+        most = _MAX_STROKES if job.drawing else _MAX_REPLY, 3 * job.most_pixels
+        until = time.monotonic() + limits.clock_seconds
+        while True:
+            begun = time.monotonic()
+            try:
+                part = file.read(*asked)
+            except BaseException:
+                self.close()
+                raise
+            until += (time.monotonic() - begun) * file.waits
+            try:
+                with self._killed_after(max(0.0, until - time.monotonic())):
+                    _send(self._requests, said, part)
+                    text, data = _receive(self._replies, most)
+                if not text.startswith("["):
+                    return _read_picture(text, data)
+                said, asked = "", _asked(text)
+            except (EOFError, OSError) as error:
+                late, computed = time.monotonic() >= until, _cpu_seconds(self.pid) - computed
+                self.close()
+                raise self._end(limits, computed, late=late, quick=quick) from error
+
+    def _end(self, limits: ProcessLimits, computed: float, *, late: bool, quick: bool) -> errors.ImageError:
+        """Returns why the process ended, which computed for so many seconds."""
+        code = self._process.returncode
+        if late and not quick and computed < limits.clock_seconds / CLOCK_PER_CPU:
+            # What it did not compute is no fault of the picture.
+            still = f"{limits.clock_seconds:g} seconds, twice"
+            return EndedDecoding(f"the decoder stood still for {still}; free memory, and try again")
+        if late or -code == getattr(signal, "SIGPROF", None):
+            spent = f"{limits.clock_seconds:g}" if late else f"{limits.cpu_seconds:g} CPU"
+            beside = f", and one for each {PIXELS_A_SECOND / 1e6:g} million pixels" if limits.a_pixel[0] else ""
+            limit = f"{spent} seconds{beside}"
+            return SlowImage(f"decoding it takes more than {limit}; save it again, or smaller")
+        if -code == getattr(signal, "SIGKILL", None):
+            return EndedDecoding("the system killed the decoder twice, probably out of memory; make it smaller")
+        return DecoderCrashed("the file is damaged: it crashes its decoder")
 
     @contextmanager
     def _killed_after(self, seconds: float) -> Iterator[None]:
@@ -392,15 +479,15 @@ def _unavailable(reason: str) -> DecodingUnavailable:
 
 
 class RunJob(Protocol):
-    """Does a job with the bytes of a file. Several threads may call it."""
+    """Does a job with a file. Several threads may call it."""
 
-    def __call__(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+    def __call__(self, file: File, job: Job, *, quick: bool = False) -> OpenedImage:
         """Makes an 8-bit RGB picture. Raises ImageError; with ``quick``, SlowImage after a second or so."""
 
 
-def decode_inline(data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
+def decode_inline(file: File, job: Job, *, quick: bool = False) -> OpenedImage:
     """Does a job in this process and without limits: for a person's own files, one by one."""
-    return job.run(data)
+    return job.run(file if isinstance(file, bytes) else file.whole())
 
 
 class Decoders:
@@ -410,6 +497,8 @@ class Decoders:
         """most: how many processes there may be. limits: of each picture; None for limits that suit its size."""
         self._limits = limits
         self._room = threading.Semaphore(most)
+        # A decoder may need all of a large file.
+        self._room_for_large = threading.Lock()
         self._lock = threading.Lock()
         self._idle: list[DecodingProcess] = []
         self._closed = False
@@ -430,18 +519,20 @@ class Decoders:
         with self._room, self._process():
             _opened()
 
-    def run(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
-        """Does a job with a file's bytes; with ``quick``, only if it takes no longer than ordinary pictures.
+    def run(self, file: File, job: Job, *, quick: bool = False) -> OpenedImage:
+        """Does a job with a file; with ``quick``, only if it takes no longer than ordinary pictures.
 
-        Raises ImageError as the job does, CostlyImage or SlowImage beyond a limit, UndecodableImage if the process
-        crashes, EndedDecoding if the system ends it, DecodingUnavailable if none can be started.
+        Large files are decoded one at a time. Raises what reading the file does; ImageError as the job does,
+        CostlyImage or SlowImage beyond a limit, UndecodableImage if the process crashes, EndedDecoding if the system
+        ends it; DecodingUnavailable if none can be started.
         """
-        if not data or (len(data) <= _SMALL and not job.sent):
-            # A small file that is empty or not a picture needs no process; of others nothing is read here.
-            read_image_file(data)
-        limits = self._limits or ProcessLimits.of(len(data), job.max_pixels)
-        request = job, limits.quick() if quick else limits, data
-        with self._room:
+        file = FileInParts.of(file) if isinstance(file, bytes) else file
+        if not file.size or (file.size <= _SMALL and not job.sent):
+            # A small file that is empty or not a picture needs no process; of others nothing is decoded here.
+            read_image_file(file.read(0, _SMALL))
+        limits = self._limits or ProcessLimits.of(file.size, job.max_pixels)
+        request = job, limits.quick() if quick else limits, file
+        with self._room_for_large if file.size > _WHOLE else nullcontext(), self._room:
             # Only a system that is short of memory kills the process twice in a row, and not for another reason.
             with suppress(DecoderCrashed, EndedDecoding), self._process() as process:
                 return process.run(request, quick=quick)
@@ -491,13 +582,16 @@ def main() -> None:
 def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
     with suppress(EOFError):
         while True:
-            text, data = _receive(requests)
+            text, first = _receive(requests)
             request = json.loads(text)
+            file = LargeFile(_Asked(requests, replies, request["size"], first), _PART)
             if (preprocessing := request["job"]["preprocessing"]) is not None:
                 request["job"]["preprocessing"] = Preprocessing(**preprocessing)
             try:
                 with ProcessLimits(**request["limits"]).applied() as declare:
-                    opened = Job(**request["job"]).run(data, declare)
+                    job = Job(**request["job"])
+                    by_parts = request["size"] > _WHOLE and not job.sent
+                    opened = job.run(file if by_parts else images.read_whole(file), declare)
             except Exception as error:
                 _send_error(replies, error)
             else:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sketch_search.indexer import Index, PhotoEntry, PhotoFilter, PhotoUnavailable, current_stamp
 from sketch_search.indexer.store.files import write_atomically
 from sketch_search.model import Matcher
-from sketch_search.model.decoding import Job, RunJob, decode_inline
+from sketch_search.model.decoding import File, FileInParts, Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import ImageError
 from sketch_search.model.files import read_regular
@@ -68,7 +68,7 @@ def as_unavailable(entry: PhotoEntry) -> Iterator[None]:
         raise PhotoUnavailable(f"photo {entry.id} can no longer be opened; build the index again.") from error
 
 
-def thumbnail(original: bytes, size: int, run: RunJob = decode_inline, max_pixels: int = MAX_PIXELS) -> bytes:
+def thumbnail(original: File, size: int, run: RunJob = decode_inline, max_pixels: int = MAX_PIXELS) -> bytes:
     """Makes an upright JPEG whose longest side has at most ``size`` pixels. Raises ImageError."""
     image = run(original, Job(max_pixels, least_side=size, longest_side=size)).image
     out = io.BytesIO()
@@ -250,8 +250,8 @@ class LocalGallery(PhotoGallery):
         """Returns the path or URL of a file, given its path as results show it. Raises BadInvocation."""
         return self.index.address_of(shown)
 
-    def open_photo(self, photo: int) -> bytes:
-        """Reads the bytes that were indexed as a photo. Raises UnknownPhoto and PhotoUnavailable."""
+    def open_photo(self, photo: int) -> FileInParts:
+        """Opens the file that was indexed as a photo. Raises UnknownPhoto and PhotoUnavailable, as reading it may."""
         return self.index.open_photo(photo)
 
     def original(self, photo: int) -> tuple[int, str | None]:

@@ -109,7 +109,7 @@ class Gallery(Searches):
         return self.engine.gallery.address_of(shown)
 
     def _original(self, photo_id: int) -> bytes:
-        return self.engine.gallery.open_photo(photo_id)
+        return self.engine.gallery.open_photo(photo_id).whole()
 
     def _thumbnail(self, photo_id: int, size: int) -> bytes:
         return self.engine.thumbnail(self.engine.gallery.photo(photo_id), size)

@@ -139,6 +139,12 @@ def family(process: int) -> list[int]:
     return found
 
 
+def peak(process: int) -> int:
+    """The most memory that a process has had, in MiB."""
+    (line,) = (one for one in Path(f"/proc/{process}/status").read_text().splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1]) >> 10
+
+
 def parse(command: click.Command, arguments: Sequence[str]) -> click.Context:
     """Returns the context of the command that the arguments name, with its parameters. Raises click.UsageError."""
     reached: list[click.Context] = []

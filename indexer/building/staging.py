@@ -3,6 +3,7 @@
 Also reads photos of the index again: to find the boxes that they lack, and to compare their vectors with those of now.
 """
 
+import errno
 import hashlib
 import sys
 import time
@@ -25,13 +26,14 @@ from tqdm import tqdm
 from sketch_search.indexer.building.database import BuildDatabase
 from sketch_search.indexer.errors import IndexUnwritable
 from sketch_search.indexer.store.catalog import GalleryFile
-from sketch_search.indexer.store.files import FileChanging, name_of_text, text_of_name, write_atomically
+from sketch_search.indexer.store.files import FileChanging, FileStamp, name_of_text, text_of_name, write_atomically
+from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import Generation, IndexSettings
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, refuse_if_unwritable
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
 from sketch_search.model.answers import ProgressState
-from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.decoding import Decoders, File, FileInParts, Job
 from sketch_search.model.engine import Floats, threads, unit
 from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.engine.tokens import round_tokens
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.
 MAX_DECODERS = 8
 _MAX_READERS = 16
+# Bytes of a file up to which each reader holds it whole.
+_LARGE = 32 << 20
 # Photos that each CPU thread encodes between two steps of the bar. What is encoded is not lost if the build is stopped.
 _PHOTOS_A_THREAD = 4
 _MAX_BESIDE = 1 << 18
@@ -228,20 +232,14 @@ class Stager:
                 self._commit()
 
     def _read(self, decoders: Decoders, file: GalleryFile) -> _ReadFile:
-        unread = replace(file, stamp=None)
+        record = unread = replace(file, stamp=None)
         try:
-            content = self._roots[file.root].read(file.path, file.stamp)
-        except FileChanging:
-            return _ReadFile(replace(unread, reason="it changed while being read; the next build tries again"))
-        except OSError as error:
-            return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
-        content_hash = hashlib.sha256(content.data).hexdigest()
-        record = replace(file, content_hash=content_hash, stamp=content.stamp)
-        if self._database.knows(content_hash):
-            day = self._database.day_of(content_hash)
-            return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
-        try:
-            photo = _decode(content.data, decoders, self._matcher, self._max_pixels, self._embedder)
+            content_hash, stamp, content = _open(self._roots[file.root], file.path, file.stamp)
+            record = replace(file, content_hash=content_hash, stamp=stamp)
+            if self._database.knows(content_hash):
+                day = self._database.day_of(content_hash)
+                return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
+            photo = _decode(content, decoders, self._matcher, self._max_pixels, self._embedder)
             opened = photo.opened
             if opened.incomplete:
                 self.incomplete.append((file.root, file.path))
@@ -250,6 +248,10 @@ class Stager:
         except (UnsupportedImage, ImageTooLarge, EndedDecoding) as error:
             # The next build tries it again: then there may be a decoder, another limit, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
+        except FileChanging:
+            return _ReadFile(replace(unread, reason="it changed while being read; the next build tries again"))
+        except OSError as error:
+            return _ReadFile(replace(unread, reason=f"it cannot be read: {error.strerror}"))
         except MemoryError:
             return _ReadFile(replace(record, stamp=None, reason="not enough memory to decode it"))
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
@@ -336,18 +338,35 @@ class Stager:
         return PhotoArrays(arrays)
 
 
+def _open(folder: Folder, path: str, listed: FileStamp | None = None) -> tuple[str, FileStamp, File]:
+    """Opens a file: its SHA-256, its stamp, and its bytes, or of a large one its parts. Raises OSError."""
+    stamp = listed or folder.stamp(path)
+    if stamp.size <= _LARGE:
+        content = folder.read(path, stamp)
+        return hashlib.sha256(content.data).hexdigest(), content.stamp, content.data
+    digest = folder.digest(path)
+
+    def read(start: int, count: int) -> bytes:
+        part = folder.read_part(path, count, start=start, size=digest.stamp.size)
+        if not folder.remote and folder.stamp(path) != digest.stamp:
+            raise FileChanging(errno.EAGAIN, "it changed while being read", path)
+        return part
+
+    return digest.sha256, digest.stamp, FileInParts(digest.stamp.size, read, folder.remote)
+
+
 def _decode(
-    data: bytes, decoders: Decoders, matcher: Matcher, max_pixels: int, embedder: "ClipEmbedder | None" = None
+    file: File, decoders: Decoders, matcher: Matcher, max_pixels: int, embedder: "ClipEmbedder | None" = None
 ) -> DecodedPhoto:
-    """Decodes the bytes of a file. Raises ImageError as ``Decoders.run`` does."""
+    """Decodes a file. Raises as ``Decoders.run`` does."""
     preprocessing = matcher.preprocessing
     if embedder is not None:
-        opened = decoders.run(data, Job(max_pixels, preprocessing.least_side("photo"), whole=SIZE, parts=True))
+        opened = decoders.run(file, Job(max_pixels, preprocessing.least_side("photo"), whole=SIZE, parts=True))
         pictures = opened.image, *opened.parts
         pixels = [preprocessing.prepare(picture, "photo") for picture in pictures]
         return DecodedPhoto(opened, np.stack(pixels), [*map(embedder.prepare, pictures)])
     # Only the small pictures are sent between processes, because copying costs time.
-    opened = decoders.run(data, Job.preparing(preprocessing, "photo", max_pixels, whole=SIZE, parts=True))
+    opened = decoders.run(file, Job.preparing(preprocessing, "photo", max_pixels, whole=SIZE, parts=True))
     pixels = [preprocessing.normalise(np.asarray(picture)) for picture in (opened.image, *opened.parts)]
     return DecodedPhoto(opened, np.stack(pixels))
 
@@ -394,9 +413,9 @@ class Rereader:
         """Decodes the first file that still has this content; None if there is none, or it cannot be decoded now."""
         for root, path in files:
             with suppress(OSError, MemoryError, ImageError, ValueError, Image.DecompressionBombError):
-                data = self.roots[root].folder.read(path).data
-                if hashlib.sha256(data).hexdigest() == content:
-                    return _decode(data, decoders, self.matcher, self.max_pixels)
+                content_hash, _, file = _open(self.roots[root].folder, path)
+                if content_hash == content:
+                    return _decode(file, decoders, self.matcher, self.max_pixels)
         return None
 
     def compare(self, generation: Generation) -> tuple[float, float] | None:

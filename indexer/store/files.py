@@ -111,6 +111,8 @@ class FileDigest:
     @staticmethod
     def of(parts: Iterable[bytes], stamp: FileStamp) -> "FileDigest":
         """Makes the digest of a file from its parts. Raises FileChanging if they are not as long as its stamp says."""
+        if stamp.size > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"larger than {MAX_FILE_BYTES >> 20} MiB")
         digest, start, size = hashlib.sha256(), b"", 0
         for part in parts:
             digest.update(part)

@@ -131,7 +131,7 @@ class LocalFolder:
     def digest(self, path: str) -> files.FileDigest:
         """Reads a file to compare it with another, with only a part of it in memory. Raises FileChanging."""
         stamp = self.stamp(path)
-        starts = range(0, min(stamp.size, files.MAX_FILE_BYTES), _PART)
+        starts = range(0, stamp.size, _PART)
         digest = files.FileDigest.of((self.read_part(path, _PART, start=at, size=stamp.size) for at in starts), stamp)
         if self.stamp(path) != stamp:
             raise files.FileChanging(errno.EAGAIN, "it changed while being read", path)

@@ -7,10 +7,10 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,6 +36,7 @@ from sketch_search.indexer.store.generation import (
 )
 from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, are_unseen
 from sketch_search.model import Matcher
+from sketch_search.model.decoding import FileInParts
 from sketch_search.model.engine import Numbers, Tokens
 from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.images import media_type
@@ -205,32 +206,19 @@ class Index(AbstractContextManager["Index"]):
         keys = np.array([numbers[segment] * longest + row for segment, row in segment_rows], np.int64)
         return self._segment_rows.sources * longest + self._segment_rows.numbers, keys
 
-    def open_photo(self, photo: int) -> bytes:
-        """Reads the indexed bytes, from the first file that has them. Raises UnknownPhoto; PhotoUnavailable."""
-
-        def read(file: GalleryFile, folder: Folder) -> tuple[FileDigest, bytes]:
-            content = folder.read(file.path)
-            known = FileDigest.of([content.data], content.stamp)
-            with self._lock:
-                self._digests[file.root, file.path] = known
-            return known, content.data
-
-        return self._first_unchanged(photo, read)[1]
+    def open_photo(self, photo: int) -> FileInParts:
+        """Opens the first file that has the indexed bytes. Raises UnknownPhoto; PhotoUnavailable, as reading it may."""
+        size, _ = self.original(photo)
+        waits = any(self._roots[file.root].folder.remote for file in self._files_of(photo))
+        return FileInParts(size, partial(self.part_of_photo, photo, size), waits)
 
     def original(self, photo: int) -> tuple[int, str | None]:
         """Returns size and media type, None for no image, of a photo's file, checked once. Raises as ``open_photo``."""
-        known, _ = self._first_unchanged(photo, lambda file, folder: (self._digest(file, folder), b""))
-        return known.stamp.size, media_type(known.start)
-
-    def _first_unchanged(
-        self, photo: int, read: Callable[[GalleryFile, Folder], tuple[FileDigest | None, bytes]]
-    ) -> tuple[FileDigest, bytes]:
-        """Reads the files of a photo until one has its bytes."""
         problem = ""
         for file in self._files_of(photo):
             folder = self._roots[file.root].folder
             try:
-                known, content = read(file, folder)
+                known = self._digest(file, folder)
             except OSError as error:
                 reason = error.strerror or error
                 # A build does not help if a server does not answer or refuses access.
@@ -239,7 +227,7 @@ class Index(AbstractContextManager["Index"]):
                 problem = problem or trouble
                 continue
             if known is not None and known.sha256 == file.content_hash:
-                return known, content
+                return known.stamp.size, media_type(known.start)
             # This is reported rather than a missing file, because then the advice helps.
             problem = f"has changed since it was indexed; {_BUILD}"
         raise PhotoUnavailable(f"photo {photo} {problem}.")

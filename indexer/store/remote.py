@@ -147,6 +147,8 @@ _BLOCK, _BLOCKS = 2**16, 32
 _AT_ONCE = 32
 # Bytes of recently read files that are kept, because a file is often read in parts, one soon after the other.
 _KEPT = 64 * 2**20
+# Bytes of a larger file that are asked for at a time.
+_PART = 16 * 2**20
 Answer = TypeVar("Answer")
 
 
@@ -259,8 +261,12 @@ class RemoteFolder:
         return part
 
     def digest(self, path: str) -> files.FileDigest:
-        content = self.read(path)
-        return files.FileDigest.of([content.data], content.stamp)
+        stamp = self.stamp(path)
+        if stamp.size <= _KEPT:
+            content = self.read(path)
+            return files.FileDigest.of([content.data], content.stamp)
+        starts = range(0, stamp.size, _PART)
+        return files.FileDigest.of((self.read_part(path, _PART, start=at, size=stamp.size) for at in starts), stamp)
 
     def stamp(self, path: str) -> files.FileStamp:
         at = self._at_file(path)

@@ -3,6 +3,7 @@
 from sketch_search.model.images.drawing import MAX_STROKES, MAX_THINGS, MOST_INK, SPECK, Drawing, DrawnThing, Stroke
 from sketch_search.model.images.files import (
     IMAGE_SUFFIXES,
+    LargeFile,
     OpenedImage,
     Source,
     as_png,
@@ -10,6 +11,7 @@ from sketch_search.model.images.files import (
     open_dated,
     open_image,
     read_image_file,
+    read_whole,
 )
 from sketch_search.model.images.ink import Pixels, connected, find_ink, neighbours
 from sketch_search.model.images.preprocess import MAX_PARTS, Preprocessing, check_modality, cut, find_parts, fit_photo

@@ -40,6 +40,11 @@ IMAGE_SUFFIXES = frozenset(
     | RAW_SUFFIXES
 )
 
+
+class LargeFile(io.BufferedReader):
+    """A file of which only what decoders need is read, as far as they can read in parts."""
+
+
 Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | BinaryIO
 
 
@@ -103,6 +108,9 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}=*\s*")
 _SPACES = b" \t\n\r\v\f"
 # The most bytes of a data URL before its data.
 _LONGEST_HEAD = 1024
+# The types whose decoders read no further than their picture goes, and the boxes of other files with one.
+_READ_IN_PARTS = frozenset(f"image/{kind}" for kind in ("jpeg", "png", "gif", "bmp", "tga", "psd", "jpeg2000"))
+_OF_PICTURES = frozenset({b"mdat", b"jxlc", b"jxlp"})
 _FROM_URLS = bytes.maketrans(b"-_", b"+/")
 
 
@@ -140,8 +148,8 @@ def open_dated(
 ) -> OpenedImage:
     """Opens a picture as ``open_image`` does; ``declare`` is told how many pixels its file declares, before they are
     decoded. page: of a drawing in a PDF or TIFF, from 1; 0 for the one with most ink that is no writing."""
-    data, allowed, pages = read_image_file(source), Allowance(max_pixels, declare), _Pages(page)
-    media = _media(data)
+    data = _needed(source) if isinstance(source, LargeFile) else read_image_file(source)
+    media, allowed, pages = _media(_beginning(data)), Allowance(max_pixels, declare), _Pages(page)
     if media in (vector.SVG, vector.PDF) and not sketch:
         article = "an" if media == vector.SVG else "a"
         raise UnsupportedImage(f"{article} {_format(media)} file is a drawing, not a photo; convert it to {_READABLE}")
@@ -161,6 +169,7 @@ def open_dated(
         refused = UndecodableImage(f"the {_format(media)} file is damaged: {reason}")
         refused.__cause__ = error
     try:
+        data = read_whole(data) if isinstance(data, LargeFile) else data
         return _decode_damaged(data, media, allowed, least_side, sketch, pages)
     except (ImageTooLarge, MemoryError):
         raise
@@ -299,6 +308,60 @@ def _on_paper(image: Image.Image, paper: int) -> Image.Image:
     return image.convert("RGB")
 
 
+def _beginning(data: bytes | LargeFile) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    data.seek(0)
+    return data.read(_BEGINNING)
+
+
+def _needed(file: LargeFile) -> bytes | LargeFile:
+    """Returns a file that decoders read in parts, or the bytes of its picture, or of all."""
+    head = _beginning(file)
+    if (media := _media(head)) in _READ_IN_PARTS:
+        return file
+    if media == "image/webp":
+        return read_whole(file, 8 + int.from_bytes(head[4:8], "little"))
+    if head[4:8] in (b"ftyp", b"JXL "):
+        return read_whole(file, _end_of_boxes(file))
+    return _without_zeros(file) if media == "image/jxl" or head[:2] in (b"II", b"MM") else read_whole(file)
+
+
+def _end_of_boxes(file: LargeFile) -> int:
+    """Returns where the boxes of a file end (ISO/IEC 14496-12, 4.2), of which the last may be cut short."""
+    at, size = 0, file.seek(0, os.SEEK_END)
+    while at < size:
+        file.seek(at)
+        head = file.read(16)
+        length, name = int.from_bytes(head[:4], "big"), head[4:8]
+        length = int.from_bytes(head[8:16], "big") if length == 1 else length or size - at
+        if length < 8 or at + length > size or not name.strip(b" ").isalnum():
+            return size if name in _OF_PICTURES else at
+        at += length
+    return size
+
+
+def _without_zeros(file: LargeFile) -> bytes:
+    """Reads a file but for the zeros at its end, unless those are of its picture."""
+    pieces, zeros = list[bytes](), 0
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        if piece != bytes(len(piece)):
+            pieces += bytes(zeros), piece
+            zeros = 0
+        else:
+            zeros += len(piece)
+    data = b"".join(pieces)
+    return data if tiff.is_whole(data) else data + bytes(zeros)
+
+
+def read_whole(file: LargeFile, end: int | None = None) -> bytes:
+    """Reads a file from its beginning, to its end or up to a place."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return file.read(size if end is None else min(end, size))
+
+
 def read_image_file(source: Source) -> bytes:
     """Reads an image file. Files of other types are refused as by `open_image`, without reading all."""
     if isinstance(source, str | os.PathLike):
@@ -370,9 +433,9 @@ def _media(head: bytes) -> str:
 
 
 def _decode(
-    data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
+    data: bytes | LargeFile, media: str, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
 ) -> OpenedImage:
-    if media == "image/tiff":
+    if media == "image/tiff" and isinstance(data, bytes):
         data = tiff.with_picture_first(data)
     with _open(data, media, allowed, pages) as picture:
         width, height = picture.size
@@ -472,7 +535,10 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
 
 
-def _open(data: bytes, media: str, allowed: Allowance, pages: _Pages) -> Image.Image:
+def _open(data: bytes | LargeFile, media: str, allowed: Allowance, pages: _Pages) -> Image.Image:
+    if isinstance(data, LargeFile):
+        data.seek(0)
+        return _open_by_pillow(data, media, lambda: read_whole(data), allowed)
     stream = io.BytesIO(data)
     if media in _SIZES and (size := _SIZES[media](data)):
         allowed.admit(*size)
@@ -489,6 +555,12 @@ def _open(data: bytes, media: str, allowed: Allowance, pages: _Pages) -> Image.I
         return vector.draw_pdf(data, pages.choose)
     if media == _RAW:
         return open_preview(data, allowed)
+    return _open_by_pillow(stream, media, lambda: data, allowed)
+
+
+def _open_by_pillow(
+    stream: BinaryIO | LargeFile, media: str, whole: Callable[[], bytes], allowed: Allowance
+) -> Image.Image:
     name = _format(media)
     Image.preinit()
     if name not in Image.OPEN:
@@ -502,11 +574,11 @@ def _open(data: bytes, media: str, allowed: Allowance, pages: _Pages) -> Image.I
     # Pillow looks for the resolution in the EXIF block of a JPEG while opening, and may fail at its content.
     except Exception:
         if name == "JPEG":
-            return opener(io.BytesIO(_drop_exif(data)), "")
+            return opener(io.BytesIO(_drop_exif(whole())), "")
         if name == "TIFF":
-            return tiff.read_pixels(data, allowed)
+            return tiff.read_pixels(whole(), allowed)
         raise
-    return tiff.read_pixels(data, allowed) if name == "TIFF" and tiff.needs_own_reader(picture) else picture
+    return tiff.read_pixels(whole(), allowed) if name == "TIFF" and tiff.needs_own_reader(picture) else picture
 
 
 def _picture_within(data: bytes, allowed: Allowance) -> Image.Image:

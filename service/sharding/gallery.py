@@ -6,6 +6,7 @@ Shards with the best clusters send ids and scores by vector, 12 bytes a photo; t
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from sketch_search import indexer
 from sketch_search.indexer.store.generation import Manifest
+from sketch_search.model.decoding import FileInParts
 from sketch_search.model.engine import Floats, Modality, Tokens, expectations
 from sketch_search.model.engine.detector import no_boxes
 from sketch_search.model.errors import UserError
@@ -363,8 +365,9 @@ class ShardedGallery(Gallery):
     def address_of(self, shown: str) -> str:
         raise indexer.BadInvocation(f"name photos of several shards by their ids, not by paths such as {shown}.")
 
-    def open_photo(self, photo: int) -> bytes:
-        return self._ask_home(photo, LocalGallery.open_photo)
+    def open_photo(self, photo: int) -> FileInParts:
+        size, _ = self.original(photo)
+        return FileInParts(size, partial(self.part_of_photo, photo, size))
 
     def original(self, photo: int) -> tuple[int, str | None]:
         return self._ask_home(photo, LocalGallery.original)

@@ -27,7 +27,7 @@ from sketch_search import model
 from sketch_search.indexer import BuildRequest, build, verify
 from sketch_search.indexer.building import staging
 from sketch_search.indexer.building.staging import Progress
-from sketch_search.model.decoding import Decoders, Job
+from sketch_search.model.decoding import Decoders, File, Job, decode_inline
 from sketch_search.model.images import OpenedImage
 from tests.indexer.galleries import save_photo, save_photos
 from tests.programs import forget_syncs
@@ -36,8 +36,8 @@ from tests.programs import forget_syncs
 class InThisProcess(Decoders):
     """Decodes where it is called, because starting a process takes longer than a small build."""
 
-    def run(self, data: bytes, job: Job, *, quick: bool = False) -> OpenedImage:
-        return job.run(data)
+    def run(self, file: File, job: Job, *, quick: bool = False) -> OpenedImage:
+        return decode_inline(file, job)
 
 
 class Stopped(Exception):

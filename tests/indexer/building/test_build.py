@@ -29,7 +29,7 @@ def test_a_built_index_holds_every_photo_once_with_the_tokens_the_network_gives_
             for place, photo in enumerate(ids.tolist()):
                 entry = index.photo(photo)
                 assert entry.cluster == number
-                image = collection.matcher.open(index.open_photo(photo), "photo")
+                image = collection.matcher.open(index.open_photo(photo).whole(), "photo")
                 own = collection.matcher.encode(collection.matcher.prepare(image, "photo")[None], "photo")
                 # Half a step of int8, and what rounding to float16 before it may add.
                 bound = abs(own.features[0]).max(axis=-1, keepdims=True) / 127 / 2 + 2e-3
@@ -49,7 +49,7 @@ def test_a_large_jpeg_is_indexed_as_its_photo_is_looked_at_later(tmp_path: Path,
     indexer.build(tmp_path / "index", indexer.BuildRequest([photos], embedder="ret"), matcher)
     with indexer.open_index(tmp_path / "index", matcher) as index:
         row = index.vectors.of()[0]
-        image = matcher.open(index.open_photo(1), "photo")
+        image = matcher.open(index.open_photo(1).whole(), "photo")
     assert image.size == (320, 320)
     own = matcher.encode(matcher.prepare(image, "photo")[None], "photo")
     np.testing.assert_allclose(row, unit(own.ret[0]), atol=1e-3, rtol=1e-3)

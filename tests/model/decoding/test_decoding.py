@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from sketch_search.model import errors
-from sketch_search.model.decoding import READY, Decoders, Job, ProcessLimits
+from sketch_search.model.decoding import READY, Decoders, FileInParts, Job, ProcessLimits
 from sketch_search.model.images import Preprocessing, open_image
 from tests.pictures import ODD_FILES, drawing, encoded, photo
-from tests.programs import started_python, wait_until
+from tests.programs import peak, started_python, wait_until
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 LOSSLESS = ("WEBP", {"lossless": True})
@@ -104,6 +104,55 @@ def test_the_largest_pictures_stay_within_their_limits(decoders: Decoders) -> No
     for kind, options in (("JPEG", {"progressive": True}), ("WEBP", {"lossless": True, "quality": 0, "method": 0})):
         data = encoded(noise, kind, **options)
         assert decoders.run(data, Job(max_pixels=9_000_000, longest_side=64)).image.size == (64, 64)
+
+
+@LINUX
+@pytest.mark.parametrize(
+    ("kind", "padding"),
+    [
+        *((kind, b"\xff") for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "AVIF", "JPEG2000", "TGA")),
+        *((kind, b"\0") for kind in ("JPEG", "AVIF", "TIFF")),
+    ],
+)
+def test_padding_behind_a_picture_costs_no_memory(kind: str, padding: bytes) -> None:
+    data = encoded(photo("star", 300), kind)
+    with Decoders(1) as decoders:
+        plain = opened(decoders, data)
+        before = peak(decoders.idle[0])
+        assert decoders.run(padded(data, padding, 160 << 20), Job()).image == plain
+        assert peak(decoders.idle[0]) - before < 32
+
+
+def test_a_large_picture_is_that_picture_whatever_its_process_has_decoded_before() -> None:
+    data = encoded(photo("star", 300), "TIFF")
+    with Decoders(1) as decoders:
+        plain, process = opened(decoders, data), decoders.idle
+        # Its decoder has to read it to the end.
+        assert decoders.run(padded(data, b"\xff", 300 << 20), Job()).image == plain
+        assert decoders.idle == process
+
+
+def test_a_file_that_cannot_be_read_to_its_end_is_no_bad_picture(decoders: Decoders) -> None:
+    data = encoded(photo("star", 1_500))
+
+    def read(start: int, count: int) -> bytes:
+        if start:
+            raise FileNotFoundError
+        return data[:count]
+
+    with pytest.raises(FileNotFoundError):
+        decoders.run(FileInParts(len(data), read), Job())
+    assert decoders.run(data, Job()).image == open_image(data)
+
+
+def padded(data: bytes, padding: bytes, more: int) -> FileInParts:
+    """A file with so many more bytes behind its picture."""
+
+    def read(start: int, count: int) -> bytes:
+        picture = data[start : start + count]
+        return picture + padding * (min(count, len(data) + more - start) - len(picture))
+
+    return FileInParts(len(data) + more, read)
 
 
 def test_a_process_that_was_killed_is_replaced(decoders: Decoders) -> None:

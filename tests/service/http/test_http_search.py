@@ -158,7 +158,7 @@ def test_a_query_that_cannot_be_compared_is_refused_with_its_reason(http: httpx.
 
 def test_a_photo_as_query_finds_itself_also_if_it_is_blank_for_a_sketch(http: httpx.Client, index: Index) -> None:
     photo = index.ids.tolist()[3]
-    data = index.open_photo(photo)
+    data = index.open_photo(photo).whole()
     found = http.post("/search", content=data, params={"kind": "photo", "k": 3})
     assert found.json()["results"][0]["id"] == photo
     assert found.json()["method"] == "ret"

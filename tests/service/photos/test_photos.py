@@ -3,6 +3,7 @@ import io
 import os
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -11,14 +12,16 @@ from PIL import ExifTags, Image
 
 from sketch_search import Gallery, model
 from sketch_search.indexer import BuildRequest, Index, build
+from sketch_search.model import Matcher
 from sketch_search.service.gallery import ThumbnailCache, thumbnail
 from sketch_search.service.http.files import file_names
 from sketch_search.service.settings import Settings
 from tests.indexer.remote.servers import webdav
 from tests.pictures import drawing, encoded, oriented
-from tests.programs import wait_until
+from tests.programs import PATIENCE, family, peak, wait_until
 from tests.requirements import leaves_sockets
-from tests.service.served import Served, asked, error, plain_http
+from tests.service.served import Served, asked, error, plain_http, running
+from tests.service.served import address as address_of
 from tests.service.small_gallery import CLUSTERS, PHOTOS, draw_photo, draw_sketch
 
 JPEG = b"\xff\xd8\xff\xd9"
@@ -47,7 +50,7 @@ def test_an_original_is_sent_whole_or_a_part_of_it_on_request(
     http: httpx.Client, index: Index, monkeypatch: pytest.MonkeyPatch, asked: str, part: slice
 ) -> None:
     monkeypatch.setattr("sketch_search.service.http.files.PART", 1000)
-    whole = index.open_photo(1)
+    whole = index.open_photo(1).whole()
     start, stop, _ = part.indices(len(whole))
     answer = http.get("/photos/1", headers={"range": f"bytes={asked}"})
     assert (answer.status_code, answer.content) == (206, whole[part])
@@ -64,7 +67,7 @@ def test_an_original_is_sent_whole_or_a_part_of_it_on_request(
     "asked", ["bytes=5-4", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=1-2", "bytes=--1", f"bytes={'9' * 5000}-"]
 )
 def test_a_bad_range_is_ignored_and_one_beyond_the_end_refused(http: httpx.Client, index: Index, asked: str) -> None:
-    whole, answer = index.open_photo(1), http.get("/photos/1", headers={"range": asked})
+    whole, answer = index.open_photo(1).whole(), http.get("/photos/1", headers={"range": asked})
     assert (answer.status_code, answer.content) == (200, whole)
     for beyond in ("bytes=99999999-", "bytes=-0"):
         refused = http.get("/photos/1", headers={"range": beyond})
@@ -246,6 +249,41 @@ def test_names_of_photos_add_nothing_to_the_address_of_another_program() -> None
         "https://photos.example/..%252f%7Bstem%7D%26x%3D1%23%3F.tar.jpg"
         "?path=a%20b/..%252f%7Bstem%7D%26x%3D1%23%3F.tar.jpg&is=..%252f%7Bstem%7D%26x%3D1%23%3F.tar"
     )
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("mib", [128, pytest.param(500, marks=pytest.mark.soak)])
+def test_no_padding_behind_a_photo_takes_memory_or_its_place(
+    mib: int, settings: Settings, matcher: Matcher, tmp_path: Path
+) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    for number in range(5):
+        (photos / f"{number}.jpg").write_bytes(encoded(draw_photo(number), "JPEG"))
+    (photos / "padded.jpg").write_bytes((photos / "0.jpg").read_bytes())
+    os.truncate(photos / "padded.jpg", mib << 20)
+    with zipfile.ZipFile(tmp_path / "album.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        packed.writestr("packed.jpg", (photos / "1.jpg").read_bytes() + bytes(mib << 20))
+    index = tmp_path / "index"
+    assert not build(index, BuildRequest([photos, tmp_path / "album.zip"], embedder="ret"), matcher).bad
+    with (
+        running(settings.model_copy(update={"index": index}), tmp_path / "log") as process,
+        httpx.Client(base_url=address_of(process), timeout=PATIENCE) as http,
+    ):
+        found = http.post("/search?k=10", content=encoded(draw_sketch())).raise_for_status().json()["results"]
+        ids = {result["paths"][0].rpartition("/")[2]: result["id"] for result in found}
+        sizes = {name: http.get(f"/photos/{photo}/facts").json()["bytes"] for name, photo in ids.items()}
+        assert min(sizes["padded.jpg"], sizes["packed.jpg"]) >= mib << 20
+        base = peak(process.pid)
+        with ThreadPoolExecutor(4) as pool:
+            asked_for = [f"/thumbnails/{ids[name]}?size={size}" for size in (40, 50) for name in sorted(ids)]
+            answers = dict(zip(asked_for, pool.map(http.get, asked_for), strict=True))
+        for name, like in (("padded.jpg", "0.jpg"), ("packed.jpg", "1.jpg")):
+            small = answers[f"/thumbnails/{ids[name]}?size=40"].raise_for_status()
+            assert small.content == answers[f"/thumbnails/{ids[like]}?size=40"].content
+            assert http.post(f"/explain?photo={ids[name]}", content=encoded(draw_sketch())).status_code == 200
+        server, *decoders = map(peak, family(process.pid))
+        assert server - base < 100
+        assert max(decoders) < 160
 
 
 def test_a_thumbnail_keeps_the_shape_and_is_upright() -> None:

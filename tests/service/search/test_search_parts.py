@@ -55,7 +55,7 @@ def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
 @pytest.mark.parametrize("way", [{}, {"nprobe": 1}, {"method": "ret"}, {"view": "groups"}])
 def test_an_uploaded_photo_finds_what_it_finds_if_it_is_liked(searcher: Searcher, way: dict[str, Any]) -> None:
     for photo in searcher.index.ids.tolist()[:3]:
-        image = Image.open(io.BytesIO(searcher.index.open_photo(photo)))
+        image = Image.open(io.BytesIO(searcher.index.open_photo(photo).whole()))
         uploaded, liked = searcher.find(image, kind="photo", **way), searcher.find_sketch(False, like=[photo], **way)
         best = uploaded.results if uploaded.groups is None else tuple(kind.best for kind in uploaded.groups)
         assert best[0].id == photo

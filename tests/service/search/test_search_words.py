@@ -42,7 +42,7 @@ def find(searcher: Searcher, picture: Picture = "sketch", **asked: Any) -> Searc
 
 
 def first_photo(searcher: Searcher) -> Image.Image:
-    return Image.open(io.BytesIO(searcher.index.open_photo(int(searcher.index.ids[0]))))
+    return Image.open(io.BytesIO(searcher.index.open_photo(int(searcher.index.ids[0])).whole()))
 
 
 def ids(outcome: SearchResponse) -> list[int]:

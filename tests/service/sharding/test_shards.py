@@ -171,7 +171,7 @@ def test_a_search_is_answered_without_a_shard_that_fails_and_the_log_says_so(
     ("question", "path"),
     [
         *((question, "/explain?photo=1") for question in ("rank_all", "alike")),
-        *(("entries", "/explain?photo={}"), ("open_photo", "/explain?photo={}"), ("open_photo", "/thumbnails/{}")),
+        *(("entries", "/explain?photo={}"), ("original", "/explain?photo={}"), ("part_of_photo", "/thumbnails/{}")),
         *(("rows_there", "/photos?id={}"), ("rows_there", "/photos/{}"), ("vectors", "/search?like={}")),
     ],
 )
