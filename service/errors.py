@@ -90,6 +90,8 @@ HTTP_ERRORS: dict[type[Exception], tuple[int, str]] = {
     errors.CostlyImage: (422, "costly_image"),
     BadInvocation: (422, "bad_parameter"),
     BadSearch: (422, "bad_parameter"),
+    # Whatever else a checkpoint cannot do.
+    errors.ModelError: (422, "bad_parameter"),
     UnknownWord: (422, "unknown_word"),
     QueueFull: (429, "queue_full"),
     # No client receives this one; it keeps the log truthful, with nginx's number for it.
@@ -169,6 +171,8 @@ def _describe(name: str, problems: Sequence[Mapping[str, Any]]) -> str:
         # The message of a validator of this project: of a parameter, or a whole sentence about several.
         message = str(first["ctx"]["error"])
         return f"{name}: {message}" if name else message
+    if first["type"] == "word":
+        return f"{name} {first['msg']}"
     *others, last = dict.fromkeys(map(_allowed, problems))
     listed = ", ".join(other.replace(" or ", ", ") for other in others)
     allowed = f"{listed} or {last}" if listed else last

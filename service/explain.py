@@ -30,7 +30,7 @@ from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import IndexedGallery, as_unavailable
 from sketch_search.service.schemas import explain as answers
 from sketch_search.service.schemas.search import DetectedBox
-from sketch_search.service.search import Searcher
+from sketch_search.service.search import Searcher, check_names
 from sketch_search.service.settings import Settings
 
 # Matches shown in a picture, strongest first, each in its colour.
@@ -101,6 +101,7 @@ def _query_of(
     matcher, gallery, coloured = searcher.matcher, searcher.gallery, params.colours == "auto"
     drawing = compute(lambda: searcher.divide(sketch, params))
     words = params.thing_text or drawing.words
+    check_names(words, len(drawing.things))
     things = compute(lambda: encode_things(matcher, drawing, colours=coloured, expects=gallery.expects))
     naming: dict[str, Any] = {"thing_text": words, "places": params.places, "coloured": coloured, "further": False}
     method: Method = "things" if len(things) > 1 else "ret"

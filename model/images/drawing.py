@@ -15,13 +15,12 @@ from sketch_search.model.images import ink, subject
 from sketch_search.model.images.ink import Box, Pixels
 from sketch_search.model.images.subject import lab
 from sketch_search.model.limits import MAX_NUMBERS, pause
+from sketch_search.model.words import LONGEST
 
 Mask: TypeAlias = NDArray[np.bool_]
 Labels: TypeAlias = NDArray[np.int64]
 #: The most things of a drawing, and the most strokes that may be told apart.
 MAX_THINGS, MAX_STROKES = 8, 2000
-#: The most characters of the word of a thing.
-MAX_WORD = 100
 # A share of the paper's side: pens also leave the paper.
 _Place = Annotated[float, Interval(ge=-1, le=2)]
 # Colours are looked at on a paper of at most this many pixels a side, and ink is kept with as many as this.
@@ -65,7 +64,7 @@ class Stroke:
     width: Annotated[float, Interval(ge=0, le=1)] = 0.01
     filled: bool = False
     thing: Annotated[int, Interval(ge=0, lt=MAX_NUMBERS)] | None = None
-    word: Annotated[str, Len(0, MAX_WORD)] = ""
+    word: Annotated[str, Len(0, LONGEST)] = ""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from sketch_search.model.errors import MalformedSketch, UndecodableImage, UnsupportedImage, import_decoder
 from sketch_search.model.images.drawing import MAX_STROKES, Stroke
 from sketch_search.model.limits import MAX_POINTS
+from sketch_search.model.words import why_no_name
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -262,6 +263,9 @@ def read_strokes(data: bytes) -> tuple[Stroke, ...]:
         raise MalformedSketch(f"the form's strokes{place} cannot be read: {first['msg']}") from error
     if sum(len(stroke.points) for stroke in strokes) > MAX_POINTS:
         raise MalformedSketch(too_many)
+    for word in {stroke.word for stroke in strokes if stroke.word.strip()}:
+        if fault := why_no_name(word):
+            raise MalformedSketch(f"the word of a stroke {fault}")
     return strokes
 
 

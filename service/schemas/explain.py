@@ -31,9 +31,8 @@ class LocateParams(query.Params):
     kind: query.PictureKind = Field(
         default="sketch", description="What the body is; photo: explain why photos are like it."
     )
-    text: str | None = Field(
+    text: query.ThingText | None = Field(
         default=None,
-        max_length=query.LONGEST,
         description="As in a search: words lead things. /locate takes it alone, too.",
     )
     thing_text: tuple[query.ThingText, ...] = query.THING_TEXT

@@ -9,7 +9,7 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal, TypeAlias, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS, MAX_VARIANTS, Places, System
@@ -51,12 +51,21 @@ def _only_digits(value: Any) -> Any:
     return value
 
 
+def check_word(text: str) -> str:
+    """Returns a word. Raises if it cannot name a thing."""
+    if fault := why_no_name(text):
+        raise PydanticCustomError("word", "{fault}", {"fault": fault})
+    return text
+
+
 # The number of a photo or a cluster, up to SQLite's largest integer.
 Id = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_only_digits)]
 # A day whose beginning every system can represent.
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31))]
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
-ThingText = Annotated[str, Field(max_length=LONGEST)]
+Text = Annotated[str, AfterValidator(check_word)]
+# A word, or none if it is empty.
+ThingText = Annotated[str, Field(max_length=LONGEST), AfterValidator(lambda text: text.strip() and check_word(text))]
 THING_TEXT: Any = Field(
     default=(),
     max_length=8,
@@ -251,7 +260,7 @@ class SearchQuery(Params):
         "look more like it than like a liked one. At most 32 ids in like, unlike and unlike_kind together.",
         examples=[[24]],
     )
-    text: str | None = Field(
+    text: Text | None = Field(
         default=None,
         description="A word for what photos show, to rank them higher. It goes with other parts of the query or "
         "alone. Any text if the index was clustered by CLIP, else a word of the checkpoint's vocabulary, in singular "
@@ -341,8 +350,6 @@ class SearchQuery(Params):
             raise ValueError("next goes on where an answer ended: leave out offset")
         if self.after is not None and self.before is not None and self.after > self.before:
             raise ValueError(f"after, {self.after}, must not be later than before, {self.before}")
-        if self.text is not None and (fault := why_no_name(self.text)):
-            raise ValueError(f"text {fault}")
         unwanted = {*self.unlike, *self.unlike_kind}
         count = len(self.like) + len(self.unlike) + len(self.unlike_kind)
         if count > MAX_PHOTOS:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -115,8 +116,7 @@ def plan_search(
     Raises BadSearch if the checkpoint or the index cannot do it, or nothing is asked.
     """
     subject = check_options(options, things)
-    if len(options.thing_text) > things:
-        raise BadSearch(f"thing_text names {len(options.thing_text)} things, but {things} are drawn: name fewer.")
+    check_names(options.thing_text, things)
     if options.places == "yes" and not regions:
         raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
     usual = settings.system or of_index
@@ -204,6 +204,12 @@ def check_options(options: TunedQuery, pictures: int) -> Subject:
             option = does.partition(" ")[0].partition("=")[0]
             raise BadSearch(f"{does}, not {others[subject]}: leave {option} out.")
     return subject
+
+
+def check_names(names: Sequence[str], things: int) -> None:
+    """Raises BadSearch if there are more words of things than things."""
+    if len(names) > things:
+        raise BadSearch(f"thing_text names {len(names)} things, but {things} are drawn: name fewer.")
 
 
 def check_method(name: str, matcher: Matcher, tokens_kept: int) -> Method:

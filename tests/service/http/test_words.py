@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sketch_search import Remote
 from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_tower
@@ -22,8 +25,9 @@ from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES
 from sketch_search.service.schemas.explain import InfoResponse, WordsResponse
 from sketch_search.service.settings import Settings
+from tests.benchmarks.results import Soak, soak
 from tests.networks import READING, saved_clip
-from tests.pictures import drawing, encoded
+from tests.pictures import drawing, encoded, specks
 from tests.programs import PATIENCE, wait_for
 from tests.service.busy_server import Gate
 from tests.service.search.test_things import on_paper
@@ -100,6 +104,96 @@ def test_unknown_text_is_refused(http_words: httpx.Client, sketch: bytes, text: 
         assert error(answer, sentence) == (422, code)
         assert answer.json()["error"].get("nearest") == (["dog"] if text == "hudn" else None)
         assert len(answer.text) < 1000
+
+
+@pytest.mark.parametrize(
+    ("named", "sentence"),
+    [
+        ({"params": {"thing_text": "'"}}, "thing_text must have letters."),
+        ({"params": {"thing_text": "cat\u202e"}}, "thing_text must not contain control characters."),
+        ({"params": {"thing_text": "\ufdfa" * 50}}, "thing_text must have at most 100 characters, not 900."),
+        ({"params": {"thing_text": ["cat", "", "dog"]}}, "thing_text names 3 things, but 1 are drawn: name fewer."),
+        (
+            {"data": {"strokes": json.dumps([{"points": [[0, 0]], "word": "'"}])}},
+            "The word of a stroke must have letters",
+        ),
+        ({"params": {"text": "'"}}, "text must have letters."),
+    ],
+    ids=range(6),
+)
+def test_no_word_is_taken_anywhere_that_cannot_be_one(
+    default_settings: Settings, sketch: bytes, named: dict[str, Any], sentence: str
+) -> None:
+    with asked(default_settings) as http:
+        for path in ("/search", "/locate?photo=1", "/explain?photo=1"):
+            url = httpx.URL(path).copy_merge_params(named.get("params", {}))
+            answer = http.post(url, files={"file": sketch}, data=named.get("data"))
+            assert error(answer, sentence) == (422, "bad_parameter")
+
+
+FEW, MANY = 60, 10_000
+MARKS = ["", " ", "'", "-", "\u202e", "\ufdfa" * 50, "\0", "cat", "red dog", "2 cats and a sofa", "猫", "x" * 101]
+NAMES = st.sampled_from(MARKS) | st.text(max_size=9)
+PLACES = st.floats(-1, 2) | st.sampled_from([0, 0.5, 1])
+DRAWN_STROKES = st.lists(
+    st.fixed_dictionaries(
+        {"points": st.lists(st.tuples(PLACES, PLACES), min_size=1, max_size=6)},
+        optional={"width": st.floats(0, 1), "filled": st.booleans(), "thing": st.integers(0, 20), "word": NAMES},
+    ),
+    max_size=30,
+)
+NAMED = st.fixed_dictionaries(
+    {},
+    optional={
+        "text": NAMES,
+        "thing_text": st.lists(NAMES, max_size=8),
+        "things": st.sampled_from(["auto", "one"]),
+        "places": st.sampled_from(["auto", "yes", "no"]),
+        "colours": st.sampled_from(["auto", "no"]),
+        "kind": st.sampled_from(["sketch", "photo"]),
+        "writing": st.just("yes"),
+        "like": st.integers(0, 3),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def knowing(default_settings: Settings) -> Iterator[httpx.Client]:
+    with asked(default_settings) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def asking() -> Iterator[Soak]:
+    with soak(
+        "Searches, explanations and places by generated words, strokes and things. None is answered by 500"
+    ) as run:
+        yield run
+
+
+@pytest.mark.fuzz
+@hypothesis.settings(max_examples=FEW if hypothesis.settings().max_examples < MANY / 2 else MANY)
+@given(
+    path=st.sampled_from(["/search", "/locate?photo=1&photo=2", "/explain?photo=1"]),
+    pictures=st.lists(
+        st.sampled_from([encoded(drawing("star")), encoded(specks(5)), encoded(specks(3, 60))]), max_size=3
+    ),
+    strokes=st.none() | DRAWN_STROKES,
+    params=NAMED,
+)
+def test_no_words_strokes_and_things_are_answered_by_500(
+    knowing: httpx.Client,
+    asking: Soak,
+    path: str,
+    pictures: list[bytes],
+    strokes: list[dict[str, Any]] | None,
+    params: dict[str, Any],
+) -> None:
+    asking.times += 1
+    data = None if strokes is None else {"strokes": json.dumps(strokes)}
+    files = [("file", (None, picture)) for picture in pictures]
+    answer = knowing.post(httpx.URL(path).copy_merge_params(params), files=files, data=data)
+    assert answer.status_code < 500, answer.text
 
 
 def test_a_checkpoint_without_a_vocabulary_says_so(http: httpx.Client, sketch: bytes) -> None:
