@@ -13,7 +13,8 @@ Labels = NDArray[np.int64]
 # Top, bottom, left and right; the ends are exclusive.
 Box = tuple[int, int, int, int]
 
-_BLANK = "the sketch is blank: no stroke stands out from its paper; draw something, or use a darker pen"
+_BLANK = "the sketch is blank: nothing is drawn on its paper; draw something"
+_PALE = "the sketch is blank: no stroke stands out from its paper; use a darker pen"
 
 # Pixels that differ from the paper by less than this, in the channel that differs most, are paper.
 LEAST_CONTRAST = 10
@@ -46,7 +47,8 @@ def find_ink(image: Image.Image) -> tuple[Pixels, Box]:
     threshold = max(threshold, int(strongest * _SMUDGE_SHARE))
     box = box_of_ink(distance >= threshold)
     if box is None:
-        raise BlankSketch(_BLANK)
+        # Noise is everywhere, and a line in few places.
+        raise BlankSketch(_PALE if 0 < np.count_nonzero(distance) < distance.size / 8 else _BLANK)
     distance[distance < threshold] = 0
     return stretch(distance, strongest), box
 

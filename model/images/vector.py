@@ -8,7 +8,8 @@ import re
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from copy import deepcopy
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps
 
 from sketch_search.model.errors import MalformedSketch, UndecodableImage, UnsupportedImage, import_decoder
 from sketch_search.model.images.drawing import MAX_STROKES, Stroke
+from sketch_search.model.images.styles import HREFS, UNITS, Box, element_name, settle
 from sketch_search.model.limits import MAX_POINTS
 from sketch_search.model.words import why_no_name
 
@@ -53,12 +55,8 @@ _PLAIN = (
 )
 _UNKNOWN = re.compile(r"\b(color|color-mix|hwb|lab|lch|oklab|oklch)\(")
 _SPACE = "{http://www.w3.org/2000/svg}"
-_HREFS = ("href", "{http://www.w3.org/1999/xlink}href")
 _SIZE = re.compile(r"\s*\+?(\d*\.?\d+(?:[eE]\+?\d+)?)\s*([a-zA-Z]*)\s*$")
 _LONGEST_SIZE = 64
-# CSS pixels of each unit.
-_UNITS = {"": 1, "px": 1, "pt": 4 / 3, "pc": 16, "mm": 96 / 25.4, "cm": 96 / 2.54, "in": 96}
-_UNITS |= {"em": 16, "rem": 16, "ex": 8}
 
 
 def is_svg(head: bytes) -> bool:
@@ -90,7 +88,7 @@ def draw_svg(
 
     declare: is told how much work it is, by the pixels of a photo: one for each byte.
     """
-    resvg_py = import_decoder("resvg_py", "SVG", "server")
+    import_decoder("resvg_py", "SVG", "server")
     if data.startswith(b"\x1f\x8b"):
         unpacker = zlib.decompressobj(31)
         data = unpacker.decompress(data, _UNPACKED + _UNPACKED_A_BYTE * len(data))
@@ -107,23 +105,45 @@ def draw_svg(
     if _weight(root) > _MAX_ELEMENTS:
         raise UndecodableImage(f"the SVG file draws more than {_MAX_ELEMENTS:,} elements; save it as PNG")
     missing = _strip(root, opened)
-    width, height = _size(root)
-    scale = _SIDE / max(width, height)
-    root.set("width", f"{max(1, round(width * scale))}")
-    root.set("height", f"{max(1, round(height * scale))}")
-    try:
-        # Without a folder of resources, and without the system's fonts.
-        png = resvg_py.svg_to_bytes(svg_string=ElementTree.tostring(root, "unicode"), skip_system_fonts=True, dpi=96)
-    except ValueError as error:
-        raise UndecodableImage(f"the SVG file is damaged: {error}") from error
-    picture = Image.open(io.BytesIO(png), formats=("PNG",))
+    box, pixels = _size(root)
+    settle(root, box, pixels, partial(_measured, box))
+    scale = _SIDE / max(box[2:])
+    root.set("width", f"{max(1, round(box[2] * scale))}")
+    root.set("height", f"{max(1, round(box[3] * scale))}")
+    picture = _rendered(root)
     if missing and picture.convert("RGBA").getchannel("A").getextrema() == (0, 0):
         raise UnsupportedImage(f"the SVG file draws nothing but {missing}, which is not read; save it as PNG")
     return picture
 
 
-def _name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+def _rendered(root: ElementTree.Element) -> Image.Image:
+    resvg_py = import_decoder("resvg_py", "SVG", "server")
+    try:
+        # Without a folder of resources, and without the system's fonts.
+        png = resvg_py.svg_to_bytes(svg_string=ElementTree.tostring(root, "unicode"), skip_system_fonts=True, dpi=96)
+    except ValueError as error:
+        raise UndecodableImage(f"the SVG file is damaged: {error}") from error
+    return Image.open(io.BytesIO(png), formats=("PNG",))
+
+
+def _measured(box: Box, element: ElementTree.Element) -> Box:
+    """Returns the box of what an element draws without its own transform, to a hundredth of the drawing."""
+    left, top, width, height = box
+    own = deepcopy(element)
+    own.attrib.pop("transform", None)
+    own.set("style", f"fill: #000; stroke: #000; stroke-width: {max(width, height) / _SIDE}")
+    sheet = {"viewBox": f"{left - width} {top - height} {3 * width} {3 * height}", "width": f"{3 * _SIDE}"}
+    root = ElementTree.Element(f"{_SPACE}svg", {**sheet, "height": f"{3 * _SIDE * height / width}"})
+    root.append(own)
+    x, y, right, bottom = _rendered(root).getchannel("A").getbbox() or (_SIDE, _SIDE, 2 * _SIDE, 2 * _SIDE)
+    # Half of the line is outside.
+    unit = width / _SIDE
+    return (
+        left - width + (x + 0.5) * unit,
+        top - height + (y + 0.5) * unit,
+        (right - x - 1) * unit,
+        (bottom - y - 1) * unit,
+    )
 
 
 def _plain(text: str) -> str:
@@ -143,14 +163,14 @@ def _strip(root: ElementTree.Element, opened: Callable[[bytes], Image.Image]) ->
         element.attrib.pop("filter", None)
         for name in element.attrib.keys() & _COLOURS:
             element.set(name, _plain(element.attrib[name]))
-        if _name(element) == "style":
+        if element_name(element) == "style":
             element.text = _plain("".join(element.itertext()))
         for child in [*element]:
-            name = _name(child)
-            source = next((child.attrib[href] for href in _HREFS if href in child.attrib), "#")
+            name = element_name(child)
+            source = next((child.attrib[href] for href in HREFS if href in child.attrib), "#")
             embedded = name == "image" and source.startswith("data:")
             if embedded or name == "a":
-                for href in _HREFS:
+                for href in HREFS:
                     child.attrib.pop(href, None)
             if embedded:
                 child.set("href", _embedded(source, opened))
@@ -183,29 +203,29 @@ def _weight(root: ElementTree.Element) -> int:
             waiting.pop()
             continue
         count += 1
-        used = next((element.get(name) for name in _HREFS if element.get(name)), None)
-        instance = by_id.get(used[1:]) if used is not None and _name(element) == "use" else None
+        used = next((element.get(name) for name in HREFS if element.get(name)), None)
+        instance = by_id.get(used[1:]) if used is not None and element_name(element) == "use" else None
         waiting.append(iter([*element] if instance is None else [*element, instance]))
         if len(waiting) > _MAX_DEPTH:
             raise UndecodableImage(f"the SVG file is damaged: its elements are more than {_MAX_DEPTH} in each other")
     return count
 
 
-def _size(root: ElementTree.Element) -> tuple[float, float]:
-    if "viewBox" not in root.attrib:
-        sizes = [_SIZE.match(root.get(name, "")[:_LONGEST_SIZE]) for name in ("width", "height")]
-        pixels = [float(size[1]) * _UNITS[size[2].lower()] for size in sizes if size and size[2].lower() in _UNITS]
-        if len(pixels) == 2:
-            root.set("viewBox", f"0 0 {pixels[0]:.9g} {pixels[1]:.9g}")
+def _size(root: ElementTree.Element) -> tuple[Box, float]:
+    """Returns the viewBox of a drawing, and how many CSS pixels its longer side has in a browser."""
+    sizes = [_SIZE.match(root.get(name, "")[:_LONGEST_SIZE]) for name in ("width", "height")]
+    pixels = [float(size[1]) * UNITS[size[2].lower()] for size in sizes if size and size[2].lower() in UNITS]
+    if "viewBox" not in root.attrib and len(pixels) == 2:
+        root.set("viewBox", f"0 0 {pixels[0]:.9g} {pixels[1]:.9g}")
     try:
-        _, _, width, height = map(float, re.split(r"[\s,]+", root.get("viewBox", "").strip()))
+        left, top, width, height = map(float, re.split(r"[\s,]+", root.get("viewBox", "").strip()))
     except ValueError as error:
         raise UndecodableImage("the SVG file does not state its size; give it a viewBox, or save it as PNG") from error
     if not (math.isfinite(width + height) and min(width, height) > 0):
         raise UndecodableImage("the SVG file has no size; give it a viewBox, or save it as PNG")
     if max(width, height) > _MOST_LONGER * min(width, height):
         raise UndecodableImage(f"the SVG file is more than {_MOST_LONGER} times longer than wide; save it as PNG")
-    return width, height
+    return (left, top, width, height), max(pixels, default=0.0) or _SIDE
 
 
 def draw_pdf(data: bytes, choose: Callable[[int, Callable[[int], Image.Image]], Image.Image]) -> Image.Image:

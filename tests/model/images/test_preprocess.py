@@ -184,8 +184,15 @@ def test_a_frame_is_not_taken_for_the_paper() -> None:
     ids=["white", "black", "red", "tinted", "one pixel", "transparent", "noise", "jpeg noise"],
 )
 def test_a_blank_sketch_is_reported(preprocessing: Preprocessing, blank: Image.Image) -> None:
-    with pytest.raises(BlankSketch, match="blank"):
+    with pytest.raises(BlankSketch, match="nothing is drawn"):
         preprocessing.prepare(blank, "sketch")
+
+
+def test_a_darker_pen_is_asked_for_only_where_a_paler_line_is_seen() -> None:
+    pale = Image.new("RGB", (64, 64), "white")
+    pale.paste((248, 248, 248), (20, 30, 44, 34))
+    with pytest.raises(BlankSketch, match="darker pen"):
+        OURS.prepare(pale, "sketch")
 
 
 @pytest.mark.parametrize("name", ["white on nothing.png", "white on nothing.webp", "white on nothing, 16 bits.png"])

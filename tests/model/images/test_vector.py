@@ -36,6 +36,8 @@ def test_an_svg_is_a_sketch_and_no_photo() -> None:
 
 
 STROKE = "stroke-width: 3"
+HIDDEN = 'stroke-dasharray="99" stroke-dashoffset="99"'
+DRAWS = '<animate {}="{}" attributeName="stroke-dashoffset" from="99" to="0" dur="1s" fill="freeze"/>'
 SAME = {
     "classes": f'<style>.st0{{fill:none;stroke:#000;{STROKE}}}</style><path class="st0" d="M 10 10 L 90 40"/>',
     "rules of rank": "<style>g > path { stroke: #000; stroke-width: 3 } path { stroke: red; stroke-width: 9 !ignored }"
@@ -50,6 +52,36 @@ SAME = {
     "colours of CSS 4": f'<path d="M 10 10 L 90 40" style="stroke: rgb(0 0 0 / 100%); {STROKE}"/>',
     "a link": f'<a href="https://example.org/" target="_blank"><g>{LINE}</g></a>',
     "a shadow": f'<filter id="s"><feDropShadow dx="1"/></filter><g filter="url(#s)" style="filter: url(#s)">{LINE}</g>',
+    "a transform of CSS": '<g transform="scale(0.5)"><path d="M 0 0 L 40 15" stroke="#000" stroke-width="1.5" '
+    'style="transform: translate(20px, 20PX) scale(400%)"/></g>',
+    "transforms of a sheet": "<style>@media screen { g > .a { translate: 10px 10px; rotate: -90deg } } "
+    '.a.b, p { transform: rotate(0.25turn) !important }</style><g><path class="b a" d="M 0 0 L 80 30" '
+    f'stroke="#000" style="{STROKE}"/></g>',
+    "a mirror in its own middle": '<path d="M 90 10 L 10 40" stroke="#000" stroke-width="3" '
+    'style="transform: scaleX(-1); transform-box: fill-box; transform-origin: center"/>',
+    "a turn around the middle": '<path d="M 90 40 L 10 10" stroke="#000" stroke-width="3" transform="rotate(180)" '
+    'style="transform-origin: 50% 50%"/>',
+    # Of 512 pixels, 3 in 100 are 15.36.
+    "a stroke that does not scale": '<g stroke="#000" stroke-width="15.36"><path d="M .1 .1 L .9 .4" '
+    'transform="scale(100)" vector-effect="non-scaling-stroke"/></g>',
+    "strokes of a sheet that do not scale": "<style>path { vector-effect: non-scaling-stroke; stroke-width: 15.36px }"
+    '</style><g style="transform: scale(2)"><path d="M 5 5 L 45 20" stroke="#000"/></g>',
+    "a line that draws itself": LINE.replace("/>", f" {HIDDEN}>{DRAWS.format('id', 'b')}</path>"),
+    "a line that is drawn from elsewhere": LINE.replace("/>", f' id="a" {HIDDEN}/>') + DRAWS.format("href", "#a"),
+    "a line that begins again": LINE.replace(
+        "/>",
+        f' {HIDDEN}><animate attributeName="stroke-dashoffset" '
+        'values="99;0;99" dur="1s" repeatCount="indefinite"/></path>',
+    ),
+    "lines that appear": f'<g opacity="0"><set attributeName="opacity" to="1" begin="2s"/>{LINE}</g>',
+    "a line that grows": '<path d="M 10 10" stroke="#000" stroke-width="3"><animate attributeName="d" '
+    'values="M 10 10 L 10 10; M 10 10 L 90 40" dur="1s" fill="freeze"/></path>',
+    "a line that draws itself by CSS": "<style>path { stroke-dasharray: 99; stroke-dashoffset: 99; animation: 1s ease "
+    f"draw forwards }} @keyframes draw {{ to {{ stroke-dashoffset: 0 }} }}</style>{LINE}",
+    "a line that comes by CSS": "<style>path { transform: scale(0); animation: come 1s both } @keyframes come "
+    f"{{ from {{ transform: scale(0) }} 100% {{ transform: none }} }}</style>{LINE}",
+    "a pencil that leaves": "<style>rect { animation: leave 1s forwards } @keyframes leave { to { opacity: 0 } }"
+    f'</style><rect width="9" height="40"/>{LINE}',
     "a choice": "<switch><foreignObject requiredExtensions='a' width='1' height='1'/><g>" + LINE + "</g></switch>",
 }
 
