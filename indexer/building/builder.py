@@ -272,7 +272,7 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     first = take_listed(listing)
     progress.skip(*database.count_settled())
     listing.check(database.present_files())
-    if not listing.unlisted:
+    if not (listing.unlisted or listing.elsewhere):
         check_counts(plan, listing.count)
     encoded = backend.encode(first)
     if raws := _raws_to_index(listing, roots, backend):

@@ -14,14 +14,15 @@ from unicodedata import normalize
 
 from pathspec import GitIgnoreSpec
 
+from sketch_search.indexer.building.copies import find_mark
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.files import START, is_unicode, text_of_name
-from sketch_search.indexer.store.folders import NO_MEDIA, Entry, Listing
+from sketch_search.indexer.store.folders import MARKERS, PLACEHOLDER, Entry, Listing
 from sketch_search.indexer.store.location import FileKey, Root, is_index, shown_path, with_folders
 from sketch_search.model.answers import UnreadFile
 from sketch_search.model.images import IMAGE_SUFFIXES, RAW_SUFFIXES, media_type
-from sketch_search.model.terminal import resolve
+from sketch_search.model.terminal import plural, resolve
 
 MAX_PATTERNS, MAX_LENGTH = 100, 200
 # Pathspec makes regular expressions of patterns, whose time grows by the power of their wildcards. The name "aaa...",
@@ -88,27 +89,6 @@ _ENDING = re.compile(r"\.[a-z0-9_~-]*[a-z_~][a-z0-9_~-]*", re.ASCII)
 MAX_DEPTH = 100
 MAX_PATH = 4096
 MAX_FOLDERS = 50_000
-# Folders in which cameras, disks and other programs keep deleted files, thumbnails and copies, in lower case: Synology,
-# QNAP, NetApp and other storage; Windows, macOS and Android; Lightroom, Bridge and iPods; Nextcloud.
-_NOT_PHOTOS = re.compile(
-    r"@(eadir|__thumb|tmp|sharebin|transcode|recycle|recently-snapshot|snapshots?)|#(recycle|snapshot)|~snapshot|trashbox"
-    r"|\$recycle\.bin|recycle[dr]|found\.\d{3}|system volume information|lost\+found|lost\.dir"
-    r"|__macosx|network trash folder|temporary items|backups\.backupdb"
-    # Photos that a phone has sent to Lightroom are in a folder of these, and nowhere else.
-    r"|(?!mobile downloads).*\.lrdata|(adobe )?bridge cache|ipod photo cache"
-    r"|appdata_\w+|files_(trashbin|versions)"
-)
-# Thumbnails that Synology writes, where a copy of its folders has other names.
-_THUMBNAILS = re.compile(r"syno(photo|file)_(thumb|film)_", re.IGNORECASE)
-# The folders with deleted photos in a Google Takeout, below "Google Photos", in its languages.
-_TAKEOUT = re.compile(r"google (ph|f)oto\w*", re.IGNORECASE)
-_TRASH = re.compile(
-    "trash|bin|papierkorb|corbeille|papelera|cestino|lixeira|lixo|prullenbak|papirkurv|papperskorgen|roskakori|kosz|koš|"
-    "kuka|корзина|кошик|çöp kutusu|ゴミ箱|回收站|휴지통"
-)
-# The endings of folders in which programs of Apple keep a library, and the folders with a library's own photos.
-_LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
-_ORIGINALS = frozenset({"originals", "masters"})
 # The most characters of a path that was left out that a report shows, and the most endings of names that it lists.
 _SHOWN, _NAMED = 200, 5
 
@@ -117,9 +97,9 @@ class FolderListing:
     """The image files of a gallery. A walk through its folders finds them, while they are iterated over, once.
 
     They come in the order of their shown paths. Links, hidden names, the index itself and what was removed or excluded
-    are left out; ``count`` says how many were found so far, and ``raws`` has the RAW files beside each photo, which are
-    left out, too. A folder that is empty, or a root without a photo, below which files are ``expected``, may not be
-    mounted, and counts as one that could not be listed.
+    are left out; ``count`` says how many were found so far, ``raws`` has the RAW files beside each photo, which are
+    left out, too, and ``elsewhere`` the photos that iCloud keeps. A folder that is empty, or a root without a photo,
+    below which files are ``expected``, may not be mounted, and counts as one that could not be listed.
     """
 
     def __init__(
@@ -135,6 +115,7 @@ class FolderListing:
         self._index, self._removals, self._expected = str(resolve(index)), removals or Removals(), expected
         self._unlisted: dict[FileKey, UnreadFile] = {}
         self._empty = set[FileKey]()
+        self.elsewhere = set[FileKey]()
         self._exclusions = exclusions or Exclusions()
         self._bare = list[str]()
         self._links = self._special = self._excluded = 0
@@ -153,7 +134,10 @@ class FolderListing:
         links, special = self._links, self._special
         if folders := self._not_photos.total():
             which = ", ".join(f"{count} {name}" for name, count in self._not_photos.most_common(_NAMED))
-            words.append(f"{folders} folder{'s' * (folders > 1)} of thumbnails, deleted or hidden files: {which}")
+            kept = "folder or file" if folders == 1 else "folders or files"
+            words.append(f"{folders} {kept} of thumbnails, copies, deleted or hidden photos: {which}")
+        if self.elsewhere:
+            words.append(f"{plural(len(self.elsewhere), 'photo')} not on this disk but in iCloud: download to index")
         if self._excluded:
             words.append(f"{self._excluded} by --exclude")
         if links:
@@ -172,8 +156,10 @@ class FolderListing:
         return tuple(words)
 
     def may_hide(self, file: FileKey, *, moved: bool = False) -> bool:
-        """Returns True if a file may still be in a folder that was not listed; if ``moved``, not in an empty one."""
+        """Returns True if a file is elsewhere or its folder could not be listed, unless ``moved`` from an empty one."""
         root, path = file
+        if file in self.elsewhere:
+            return True
         around = ((root, folder) for folder in with_folders(path)[:-1])
         return any(key in self._unlisted and not (moved and key in self._empty) for key in around)
 
@@ -216,7 +202,8 @@ class FolderListing:
                         yield GalleryFile(number, path, entry.stamp, reason=reason)
                 else:
                     folders.pop()
-            if self.count == before and (number, "") not in self._unlisted:
+            elsewhere = any(root == number for root, _ in self.elsewhere)
+            if self.count == before and (number, "") not in self._unlisted and not elsewhere:
                 if self._expected((number, "")):
                     self._leave_out(number, "", _NO_PHOTO)
                     self._empty.add((number, ""))
@@ -243,13 +230,14 @@ class FolderListing:
         if any(len(folder) + len(entry.name) >= MAX_PATH for entry in entries):
             self._leave_out(number, f"{folder}/", f"files in it are left out: their paths exceed {MAX_PATH} characters")
             entries = [entry for entry in entries if len(folder) + len(entry.name) < MAX_PATH]
-        if folder and any(entry.name == NO_MEDIA for entry in entries):
-            self._not_photos[f"with {NO_MEDIA}"] += 1
+        if folder and (marker := next((entry.name for entry in entries if entry.name in MARKERS), None)):
+            self._not_photos[f"with {marker}"] += 1
             entries = []
         if folder and is_index([entry.name for entry in entries]):
             self._not_photos["of an index"] += 1
             entries = []
-        names = {entry.name for entry in entries}
+        entries = self._without_placeholders(number, folder, entries)
+        names = {entry.name.lower() for entry in entries}
         entries = [entry for entry in entries if not self._is_left_out(folder, entry, names)]
         entries = self._without_companions(number, text_of_name(folder), entries)
         entries.sort(key=lambda entry: text_of_name(entry.name) + "/" * (entry.kind == "folder"))
@@ -262,20 +250,24 @@ class FolderListing:
             if self._exclusions.matches(path, is_folder=entry.kind == "folder"):
                 self._excluded += 1
                 return True
-        if entry.kind != "folder":
-            if _THUMBNAILS.match(entry.name):
-                self._not_photos["SYNOPHOTO_THUMB files"] += 1
-                return True
-            return entry.name == NO_MEDIA
-        name, around = entry.name.lower(), folder.rpartition("/")[2].lower()
-        library = around.endswith(_LIBRARIES)
-        trash = _TRASH.fullmatch(name) and _TAKEOUT.fullmatch(around)
-        # Immich has previews beside its originals.
-        previews = name in ("thumbs", "profile") and "encoded-video" in beside
-        if _NOT_PHOTOS.fullmatch(name) or trash or previews or (library and name not in _ORIGINALS):
-            self._not_photos["in a photo library" if library else text_of_name(entry.name)] += 1
+        if entry.name in MARKERS:
             return True
-        return False
+        around = folder.rpartition("/")[2]
+        if mark := find_mark(entry.name, around, beside, is_folder=entry.kind == "folder"):
+            self._not_photos[text_of_name(mark)] += 1
+        return mark is not None
+
+    def _without_placeholders(self, number: int, folder: str, entries: Sequence[Entry]) -> list[Entry]:
+        """Leaves out, and notes, files that stand for photos that iCloud keeps elsewhere: .IMG_1.HEIC.icloud."""
+        kept: list[Entry] = []
+        for entry in entries:
+            if match := PLACEHOLDER.fullmatch(entry.name):
+                path = text_of_name(f"{folder}/{match[1]}" if folder else match[1])
+                if os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES and not self._exclusions.matches(path):
+                    self.elsewhere.add((number, path))
+            else:
+                kept.append(entry)
+        return kept
 
     def _without_companions(self, number: int, folder: str, entries: Sequence[Entry]) -> list[Entry]:
         """Leaves out, and counts, RAW files and films that have the name of a photo in the same folder."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 import weakref
 import zipfile
@@ -42,12 +43,14 @@ class Entry:
 
 # Endings of archives in which people get photos, and which have no table of their files.
 _OTHER_ARCHIVES = frozenset({".tgz", ".gz", ".tar", ".tbz", ".tbz2", ".bz2", ".txz", ".xz", ".7z", ".rar", ".zst"})
-#: A file marking the files beside it as not media, such as the pictures of a program.
-NO_MEDIA = ".nomedia"
+#: Files marking the files beside them as not media, such as the pictures of a program, or PhotoPrism's storage.
+MARKERS = frozenset({".nomedia", ".ppstorage"})
+#: The name of a file that stands for one that iCloud keeps elsewhere.
+PLACEHOLDER = re.compile(r"\.(.+)\.icloud", re.DOTALL)
 
 
 def is_hidden(name: str) -> bool:
-    return name.startswith(".") and name != NO_MEDIA
+    return name.startswith(".") and name not in MARKERS and not PLACEHOLDER.fullmatch(name)
 
 
 #: Lists one folder, given its path in the root ('' for the root itself), in any order and without hidden names.

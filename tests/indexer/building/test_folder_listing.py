@@ -47,7 +47,10 @@ def test_the_thumbnails_of_an_index_are_no_photos(built: Collection, tmp_path: P
     with pytest.raises(BadInvocation, match="holds an index and no photos"):
         build(other, BuildRequest([built.index]), built.matcher)
     outer = build(other, BuildRequest([built.photos.parent]), built.matcher)
-    assert (outer.photos, outer.skipped) == (12, ("1 folder of thumbnails, deleted or hidden files: 1 of an index",))
+    assert (outer.photos, outer.skipped) == (
+        12,
+        ("1 folder or file of thumbnails, copies, deleted or hidden photos: 1 of an index",),
+    )
 
 
 def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo(tmp_path: Path) -> None:
@@ -62,38 +65,64 @@ def test_a_raw_file_and_the_film_of_a_live_photo_are_left_out_beside_their_photo
     )
 
 
-def test_folders_of_thumbnails_and_deleted_files_are_left_out_and_counted(tmp_path: Path) -> None:
-    left_out = (
-        "@eaDir/1.jpg/THUMB.jpg",
-        "#recycle/1.jpg",
-        "$RECYCLE.BIN/S-1/$R1.jpg",
-        "@Recycle/1.jpg",
-        "My.photoslibrary/resources/derivatives/1.jpg",
-        "app/.nomedia",
-        "app/1.jpg",
-        "~snapshot/hourly.0/1.jpg",
-        "Lightroom/Lightroom Catalog Previews.lrdata/0/0A1B/0A1B2C3D-1111-2222-3333-444455556666-0123_1024",
-        "Lightroom/Lightroom Catalog Smart Previews.lrdata/0/0A1B/0A1B2C3D-1111-2222-3333-444455556666.dng",
-        "nextcloud/appdata_oc1a2b3c4d5e/preview/a/b/12/256-256.jpg",
-        "nextcloud/ann/files_trashbin/files/1.jpg.d1718000000",
-        "nextcloud/ann/files_versions/1.jpg.v1718000000",
-        "immich/thumbs/1/2/3-preview.jpeg",
-        "immich/profile/1/face.jpg",
-        "Takeout/Google Fotos/Papierkorb/1.jpg",
-        "__MACOSX/1.jpg",
-        "FOUND.001/1.jpg",
+# What programs keep beside photos; the ordinary names beside which it lies, and that are photos, too.
+LEFT_OUT = """
+    @eaDir/1.jpg/THUMB.jpg; #recycle/1.jpg; $RECYCLE.BIN/S-1/$R1.jpg; @Recycle/1.jpg; app/.nomedia; app/1.jpg
+    ~snapshot/hourly.0/1.jpg; __MACOSX/1.jpg; FOUND.001/1.jpg; My.photoslibrary/resources/derivatives/1.jpg
+    Lightroom/Previews.lrdata/0/0A1B/0A1B2C3D-1111-2222-3333-444455556666-0123_1024; trip/[Originals]/1.jpg
+    Lightroom/Smart Previews.lrdata/0/0A1B/0A1B2C3D-1111-2222-3333-444455556666.dng; M4ROOT/THMBNL/C0001T01.JPG
+    nextcloud/appdata_oc1a2b3c4d5e/preview/a/b/12/256-256.jpg; nextcloud/ann/files_trashbin/files/1.jpg.d1718000000
+    nextcloud/ann/files_versions/1.jpg.v1718000000; immich/thumbs/1/2/3-preview.jpeg; immich/profile/1/face.jpg
+    Takeout/Google Fotos/Papierkorb/1.jpg; iCloud/Zuletzt gelo\u0308scht/1.jpg; iCloud/Recently Deleted/1.jpg
+    storage/.ppstorage; storage/cache/thumbnails/1/2/3/123abc_720x720_fit.jpg; storage/sidecar/b.heic.jpg
+    lychee/medium2x/ab/cd/1.jpg; lychee/small/ab/cd/1.jpg; lychee/thumb/ab/cd/1.jpg
+    piwigo/_data/i/upload/2015/06/15/1-th.jpg; media/protected_media/thumbnails_big/1.webp
+    libre/square_thumbnails_small/1.webp; libre/thumbnails_big/1.webp; libre/faces/1.jpg
+    photoview/media-cache/3/7/thumbnail_1_jpg_AbCdEf12.jpg; photoview/3/7/highres_1_cr2_AbCdEf12.jpg
+    pigallery/tc/IMG_1.JPG_240q80cs.webp; home/4b/15/7a9dc0e-image-preview-1920.jpg; films/A.trickplay/320/0.jpg
+    jellyfin/metadata/library/ab/1/poster.jpg; jellyfin/cache/images/1.jpg; copy/SYNOPHOTO_THUMB_XL.jpg
+    blog/beach-300x200.jpg; blog/Beach-1024x683.jpg; blog/dune-150x150.jpg; blog/beach-scaled.jpg
+    snap/2021-05-01_0A1B2C3D-overlay.png; snap/2021-05-01_0A1B2C3D-caption.png; snap/2021-05-01_overlay~0A1B.webp
+"""
+BESIDE = """
+    My.photoslibrary/originals/0/1.jpg; originals/1.jpg; resources/1.jpg; Lightroom/Mobile Downloads.lrdata/1.dng
+    immich/encoded-video/1.jpg; bin/1.jpg; thumbs/1.jpg; small/1.jpg; thumb/1.jpg; lychee/original/ab/cd/1.jpg
+    _data/1.jpg; piwigo/upload/1.jpg; faces/1.jpg; highres_1_cr2_AbCdEf12.jpg; cache/1.jpg; library/1.jpg
+    jellyfin/root/1.jpg; jellyfin/data/1.jpg; blog/beach.jpg; blog/dune-scaled.jpg; wallpaper-1920x1080.jpg
+    dunes-scaled.jpg; snap/2021-05-01_0A1B2C3D-main.jpg; overlay.png; 2021-05-01_caption.txt.png; storage.jpg
+"""
+
+
+def test_what_other_programs_keep_is_left_out_and_counted(tmp_path: Path) -> None:
+    left_out, kept = (
+        [path.strip() for path in paths.strip().replace("\n", ";").split(";")] for paths in (LEFT_OUT, BESIDE)
     )
-    kept = (
-        *("My.photoslibrary/originals/0/1.jpg", "originals/1.jpg", "resources/1.jpg"),
-        *("Lightroom/Mobile Downloads.lrdata/1.dng", "immich/encoded-video/1.jpg", "bin/1.jpg", "thumbs/1.jpg"),
-    )
-    for name in (*left_out, *kept, ".nomedia", "copy/SYNOPHOTO_THUMB_XL.jpg"):
+    for name in (*left_out, *kept, ".nomedia"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     listing = FolderListing([Root(name="a", path=str(tmp_path))], tmp_path / "index")
     assert sorted(file.path for file in listing) == sorted(kept)
     (said,) = listing.skipped
-    assert said.startswith("18 folders of thumbnails, deleted or hidden files: 1 ")
+    assert said.startswith("45 folders or files of thumbnails, copies, deleted or hidden photos: 4 sizes of WordPress")
+
+
+def test_a_photo_that_icloud_took_from_the_disk_stays_in_the_index(collection: Collection) -> None:
+    collection.build()
+    names = sorted(catalog(collection.index))
+    for name in names:
+        path = collection.photos / name
+        path.with_name(f".{path.name}.icloud").write_bytes(path.read_bytes()[:0])
+        path.unlink()
+    (collection.photos / ".new.HEIC.icloud").touch()
+    (collection.photos / ".notes.txt.icloud").touch()
+    report = collection.build()
+    assert (report.photos, report.bad, report.settled.gone) == (12, (), 0)
+    assert "13 photos not on this disk but in iCloud: download to index" in report.skipped
+    for path in collection.photos.rglob(".*.icloud"):
+        path.unlink()
+    # The folder that is empty now may not be mounted.
+    save_photo(collection.photos / "other.png", 40)
+    assert collection.update(allow_loss=True).settled.gone == 8
 
 
 PATHS = ("a.png", "b.JPG", "raw/a.png", "trip/raw/a.png", "trip/keep.png", "trip/screenshots 1/a.png")
