@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias, cast
@@ -292,8 +291,6 @@ def _send_picture(stream: BinaryIO, opened: OpenedImage) -> None:
     pixels = list[Pixels]()
 
     def described(value: Any) -> Any:
-        if isinstance(value, date):
-            return value.isoformat()
         if not isinstance(value, np.ndarray | Image.Image):
             return vars(value)
         pixels.append(np.asarray(value))

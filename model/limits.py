@@ -19,6 +19,8 @@ NPROBE = 64
 MAX_POINTS, MAX_NUMBERS = 100_000, 1000
 #: The most pixels that are decoded of one picture: 384 MiB of RGB.
 MAX_PIXELS = 1 << 27
+#: The year of the first photo, from which on days are read and filtered by.
+FIRST_YEAR = 1826
 
 
 @dataclass(frozen=True)

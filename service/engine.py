@@ -194,7 +194,7 @@ class Engine:
         (boxes,) = self.gallery.boxes(self.gallery.rows_of_ids([entry.id]))
         return PhotoFacts(
             boxes=tuple(filter(None, map(DetectedBox.of, boxes))),
-            day=None if entry.taken is None else date.fromordinal(entry.taken),
+            day=None if entry.taken is None else date.fromordinal(int(entry.taken)),
             bytes=entry.size,
             changed=None if entry.changed is None else datetime.fromtimestamp(entry.changed // 10**9, UTC),
             **asdict(recorded),

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -41,6 +40,7 @@ from sketch_search.indexer.store.reader import ShardEntry
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
 from sketch_search.model import Matcher, where_it_computes
 from sketch_search.model.answers import UnreadFile
+from sketch_search.model.images import Day
 from sketch_search.model.limits import System
 from sketch_search.model.search.clusters import default_clusters
 from sketch_search.model.terminal import plural
@@ -348,7 +348,7 @@ def _raws_to_index(listing: FolderListing, roots: Sequence[Root], backend: Backe
     return to_index
 
 
-def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
+def _is_of_another_day(folder: Folder, raw: str, taken: float) -> bool:
     """Returns True if the beginning of a RAW file has days but not this one. Files on servers are not checked."""
     if folder.remote:
         return False
@@ -356,7 +356,7 @@ def _is_of_another_day(folder: Folder, raw: str, taken: int) -> bool:
         days = set(_DAY.findall(folder.read_part(raw, _RAW_HEAD)))
     except OSError:
         return False
-    return bool(days) and date.fromordinal(taken).strftime("%Y:%m:%d").encode() not in days
+    return bool(days) and not any(day.startswith(str(Day.of(taken)).replace("-", ":").encode()) for day in days)
 
 
 def _draft_generation(plan: BuildPlan, backend: Backend, bad: Sequence[UnreadFile]) -> GenerationDraft:

@@ -233,16 +233,16 @@ class BuildDatabase:
         return int(number)
 
     def stage(
-        self, records: Sequence[GalleryFile], new: Mapping[str, tuple[int | None, int]], rows: PhotoArrays | None
+        self, records: Sequence[GalleryFile], new: Mapping[str, tuple[float | None, int]], rows: PhotoArrays | None
     ) -> None:
         """Commits a batch: its records, and the rows of new contents, overwritten by the next after a kill.
 
-        new: the day of each content, as an ordinal, if it is known; and how many parts it has.
+        new: the number of the day of each content, if it is known; and how many parts it has.
         """
         if rows is not None:
             with refuse_if_unwritable(self.segment):
                 self._rows.append(rows, self.staged)
-        row, values = self.staged, list[tuple[str, int, int | None, int]]()
+        row, values = self.staged, list[tuple[str, int, float | None, int]]()
         for content, (taken, parts) in new.items():
             values.append((content, row, taken, parts))
             row += 1 + parts
@@ -387,7 +387,7 @@ class BuildDatabase:
             last += len(part)
         return before
 
-    def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, int | None]:
+    def photo_beside(self, photo: FileKey, raw: FileKey) -> tuple[bool, bool, float | None]:
         """Returns if a listed photo is bad, if it and the RAW file beside it are known, and its day if it was read."""
         query = """SELECT l.state = 'known', coalesce(l.reason, iif(l.state = 'known', f.reason, NULL)) IS NOT NULL,
             l.taken, EXISTS (SELECT 1 FROM files WHERE (root, path) = (?, ?) AND status = 'indexed')
@@ -418,10 +418,10 @@ class BuildDatabase:
     def knows(self, content: str) -> bool:
         return bool(self._number("SELECT count(*) FROM contents WHERE hash = ?", content))
 
-    def day_of(self, content: str) -> int | None:
-        """Returns the ordinal of the day on which a known photo was taken; None if that is unknown."""
+    def day_of(self, content: str) -> float | None:
+        """Returns the number of a known photo's day; None if that is unknown."""
         ((taken,),) = self._all("SELECT taken FROM contents WHERE hash = ?", content)
-        return None if taken is None else int(taken)
+        return None if taken is None else float(taken)
 
     def settle(
         self, listing: FolderListing, next_id: int, shown_again: Collection[FileKey], *, allow_loss: bool

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -39,7 +40,7 @@ from sketch_search.model.engine.detector import SIZE, Detector
 from sketch_search.model.engine.tokens import round_tokens
 from sketch_search.model.errors import EndedDecoding, ImageError, ImageTooLarge, UnsupportedImage
 from sketch_search.model.files import read_regular
-from sketch_search.model.images import OpenedImage, beside, day_beside, day_in_path, names_beside
+from sketch_search.model.images import Day, OpenedImage, beside, best_day, day_beside, day_in_path, files_beside
 from sketch_search.model.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class Stager:
         self._detector = None if settings.detector is None else Detector()
         # What is computed and not committed yet: the records of files, and the contents with these rows.
         self._records, self._rows = list[GalleryFile](), list[PhotoArrays]()
-        self._new = dict[str, tuple[int | None, int]]()
+        self._new = dict[str, tuple[float | None, int]]()
         self._listing = lru_cache(maxsize=None)(lambda root: roots[root].listing())
         self._names_beside = lru_cache(_FOLDERS_KNOWN)(
             lambda root, folder: beside(self._names_in(root, folder, "file"))
@@ -237,14 +238,13 @@ class Stager:
             content_hash, stamp, content = _open(self._roots[file.root], file.path, file.stamp)
             record = replace(file, content_hash=content_hash, stamp=stamp)
             if self._database.knows(content_hash):
-                day = self._database.day_of(content_hash)
-                return _ReadFile(replace(record, taken=self._day_beside(file) if day is None else day))
+                taken = self._database.day_of(content_hash)
+                return _ReadFile(replace(record, taken=self._day_of(file) if taken is None else taken))
             photo = _decode(content, decoders, self._matcher, self._max_pixels, self._embedder)
             opened = photo.opened
             if opened.incomplete:
                 self.incomplete.append((file.root, file.path))
-            day = self._day_beside(file, opened.zone) if opened.taken is None else opened.taken.toordinal()
-            return _ReadFile(replace(record, taken=day), photo)
+            return _ReadFile(replace(record, taken=self._day_of(file, opened)), photo)
         except (UnsupportedImage, ImageTooLarge, EndedDecoding) as error:
             # The next build tries it again: then there may be a decoder, another limit, or more memory.
             return _ReadFile(replace(record, stamp=None, reason=_sentence(error)))
@@ -257,18 +257,25 @@ class Stager:
         except (ImageError, ValueError, Image.DecompressionBombError) as error:
             return _ReadFile(replace(record, reason=_sentence(error)))
 
-    def _day_beside(self, file: GalleryFile, zone: int | None = None) -> int | None:
-        """Finds the day of a photo without one in its file: in a file beside it, or in its path."""
+    def _day_of(self, file: GalleryFile, opened: OpenedImage | None = None) -> float | None:
+        """Finds the number of a photo's day: by the photo, a file beside it, or its path."""
+        day = best_day(self._days_of(file, opened))
+        if day and not day.day and file.stamp and file.stamp.mtime is not None:
+            with suppress(OverflowError, ValueError, OSError):
+                changed = date.fromtimestamp(file.stamp.mtime / 1e9)
+                day = best_day((day, Day(changed.year, changed.month, changed.day)))
+        return None if day is None else day.number
+
+    def _days_of(self, file: GalleryFile, opened: OpenedImage | None) -> Iterator[Day | None]:
+        taken, zone = (opened.taken, opened.zone) if opened else (None, None)
+        yield taken
         inside, _, name = file.path.rpartition("/")
         for root, folder in self._folders_beside(file.root, inside):
-            names = self._names_beside(root, folder)
-            for stamp in filter(None, map(names.get, names_beside(name))):
+            for described in files_beside(name, self._names_beside(root, folder)):
                 with suppress(OSError):
-                    path = f"{folder}/{stamp}" if folder else stamp
-                    if day := day_beside(self._roots[root].read_part(path, _MAX_BESIDE), zone):
-                        return day.toordinal()
-        day = day_in_path(file.path)
-        return None if day is None else day.toordinal()
+                    path = f"{folder}/{described}" if folder else described
+                    yield day_beside(self._roots[root].read_part(path, _MAX_BESIDE), zone, name)
+        yield day_in_path(file.path)
 
     def _folders_beside(self, root: int, inside: str) -> Iterator[FileKey]:
         """Yields the folder of a photo, and for a Google Takeout the same folder of the export's other parts."""
@@ -293,7 +300,7 @@ class Stager:
 
     def _encode(self, group: Sequence[_ReadFile]) -> int:
         records, photos = [file.record for file in group], list[DecodedPhoto]()
-        new = dict[str, tuple[int | None, int]]()
+        new = dict[str, tuple[float | None, int]]()
         for file in group:
             content = file.record.content_hash
             # Equal files may have been read at the same time.

@@ -21,7 +21,7 @@ _NS = 10**9
 _DAY = 86400 * _NS
 # The Julian day that begins before the first ordinal.
 _JULIAN = 1721424.5
-# The day of a file, as an ordinal: its own, or that of its last change in local time, as the filters count.
+# The day of a file, by `Day.number`: its own, or that of its last change in local time, as the filters count.
 # SQLite divides towards 0, and its days are Julian.
 _SECONDS = f"(mtime - (mtime < 0) * {_NS - 1}) / {_NS}"
 _DATED = f"coalesce(taken, CAST(julianday(date({_SECONDS}, 'unixepoch', 'localtime')) - {_JULIAN} AS INTEGER))"
@@ -36,7 +36,7 @@ class GalleryFile:
     """A file of the gallery. Files of equal content share one row, and are one photo in searches.
 
     root, path: the root's number, and the path by ``text_of_name``. stamp: None if the next build is to try again.
-    content_hash: SHA-256, None if unread. reason: why it cannot be indexed. taken: its day's ordinal, if known.
+    content_hash: SHA-256, None if unread. reason: why it cannot be indexed. taken: its day, if known, by `Day.number`.
     id: from 1, never another path's; 0 before it has one. cluster: None if it is not in the index.
     """
 
@@ -45,7 +45,7 @@ class GalleryFile:
     stamp: FileStamp | None
     content_hash: str | None = None
     reason: str | None = None
-    taken: int | None = None
+    taken: float | None = None
     id: int = 0
     cluster: int | None = None
 
@@ -155,7 +155,7 @@ def write_catalog(path: Path, entries: Iterable[tuple[Any, ...]], removals: Remo
         os.fsync(file.fileno())
 
 
-def content_columns(file: GalleryFile) -> tuple[int | str | None, ...]:
+def content_columns(file: GalleryFile) -> tuple[float | str | None, ...]:
     """Returns the columns of a file's content: root, path, hash, size, mtime, ctime, taken, reason."""
     stamp = (None, None, None) if file.stamp is None else (file.stamp.size, file.stamp.mtime, file.stamp.ctime)
     return (file.root, file.path, file.content_hash, *stamp, file.taken, file.reason)
@@ -175,11 +175,11 @@ def _passing(photo_filter: PhotoFilter, names: Sequence[str]) -> tuple[str, list
                 values.append(len(folder) + 2 if folder else 1)
         conditions.append(f"({' OR '.join(parts) or '0'})")
     if photo_filter.after or photo_filter.before:
-        # SQLite finds both by the index on the two.
-        conditions.append(f"(taken BETWEEN ? AND ? OR taken IS NULL AND mtime >= ? AND mtime < ? AND {_CHANGED})")
+        # SQLite finds both by the index on the two. Days that are half known count as the first that they may be.
+        conditions.append(f"(taken >= ? AND taken < ? OR taken IS NULL AND mtime >= ? AND mtime < ? AND {_CHANGED})")
         first, last = photo_filter.after or date.min, photo_filter.before or date.max
         after_last = _begin(last + timedelta(days=1)) if last < date.max else MAX_TIME
-        values += [first.toordinal(), last.toordinal(), _begin(first), after_last]
+        values += [first.toordinal(), last.toordinal() + 1, _begin(first), after_last]
     return " AND ".join(conditions), values
 
 
@@ -251,8 +251,8 @@ class Catalog(AbstractContextManager["Catalog"]):
         """Finds segment, row and day of the newest photos that pass; the day is the file's, or of its last change."""
         condition, values = _passing(photo_filter, names)
         query = (
-            f"SELECT segment, row, max({_DATED}) FROM photos WHERE {condition} GROUP BY segment, row "
-            "ORDER BY 3 DESC, max(mtime) DESC, min(id) LIMIT ?"
+            f"SELECT segment, row, CAST(max({_DATED}) AS INTEGER) FROM photos WHERE {condition} GROUP BY segment, row "
+            f"ORDER BY max({_DATED}) DESC, max(mtime) DESC, min(id) LIMIT ?"
         )
         return self._all(query, *values, count)
 
@@ -267,7 +267,8 @@ class Catalog(AbstractContextManager["Catalog"]):
         condition, values = _passing(photo_filter, names)
         dated = f"{condition} AND (taken IS NOT NULL OR {_CHANGED}) AND {_DATED} BETWEEN 1 AND ?"
         counts = "count(*), sum(taken IS NULL)"
-        query = f"SELECT {_DATED}, {counts} FROM photos WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"
+        days = f"SELECT CAST({_DATED} AS INTEGER), {counts} FROM photos"
+        query = f"{days} WHERE {dated} GROUP BY 1 ORDER BY 1 DESC LIMIT ?"
         return self._rows(query, *values, date.max.toordinal(), most)
 
     def _files(self, condition: str, *values: int | str) -> list[GalleryFile]:

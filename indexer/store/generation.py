@@ -38,8 +38,8 @@ from sketch_search.model.files import read_regular
 from sketch_search.model.limits import System
 
 # The version of the index format, raised by every change that another version of the program could not read. 1.0.0
-# wrote 11, without patterns, boxes and parts.
-FORMAT_VERSION: Final = 15
+# wrote 11, without patterns, boxes, parts and days that are half known.
+FORMAT_VERSION: Final = 16
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The network of each system, unless another is named. The two-stage report's stores cluster after cluster.
 NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
@@ -169,7 +169,7 @@ class Manifest(IndexSettings):
     were looked for yet. files: of its own folder, without the manifest.
     """
 
-    format_version: Literal[11, 12, 13, 14, 15] = FORMAT_VERSION
+    format_version: Literal[11, 12, 13, 14, 15, 16] = FORMAT_VERSION
     generation: str
     previous: str | None
     counts: Counts

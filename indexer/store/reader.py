@@ -52,7 +52,7 @@ _BUILD = "run `sketch-search index build` to update the index"
 class PhotoEntry:
     """A photo: all files of one content.
 
-    id: the lowest of its files. changed: of the first, in ns, if known. taken: the ordinal of its day, if known.
+    id: the lowest of its files. changed: of the first, in ns, if known. taken: by `Day.number`, if known.
     """
 
     id: int
@@ -61,7 +61,7 @@ class PhotoEntry:
     content_hash: str
     size: int
     changed: int | None
-    taken: int | None = None
+    taken: float | None = None
 
 
 class Index(AbstractContextManager["Index"]):

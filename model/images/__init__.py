@@ -15,7 +15,7 @@ from sketch_search.model.images.files import (
 )
 from sketch_search.model.images.ink import Pixels, connected, find_ink, neighbours
 from sketch_search.model.images.preprocess import MAX_PARTS, Preprocessing, check_modality, cut, find_parts, fit_photo
-from sketch_search.model.images.recorded import Recorded, beside, day_beside, day_in_path, names_beside
+from sketch_search.model.images.recorded import Day, Recorded, beside, best_day, day_beside, day_in_path, files_beside
 from sketch_search.model.images.subject import average_cells, colours_of_cells, hexadecimal, lab
 from sketch_search.model.images.tiff import RAW_SUFFIXES
 from sketch_search.model.images.vector import picture_of_body, read_strokes, saved_strokes

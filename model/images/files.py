@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date
 from functools import lru_cache
 from typing import BinaryIO, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
@@ -23,7 +23,7 @@ from sketch_search.model.files import MARK
 from sketch_search.model.images import ink, subject, tiff, vector
 from sketch_search.model.images.drawing import Drawing
 from sketch_search.model.images.ink import Pixels
-from sketch_search.model.images.recorded import Recorded, day_in_file, read_recorded, zone_in_file
+from sketch_search.model.images.recorded import Day, Recorded, day_in_file, read_recorded, zone_in_file
 from sketch_search.model.images.tiff import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
 from sketch_search.model.limits import MAX_PIXELS, Allowance
 
@@ -50,7 +50,7 @@ Source: TypeAlias = bytes | bytearray | memoryview | str | os.PathLike[str] | Bi
 
 @dataclass(frozen=True)
 class OpenedImage:
-    """A picture as `open_image` returns it, and the day on which it was taken, if its file says so.
+    """A picture as `open_image` returns it, and the day on which it was taken, as far as its file says it.
 
     incomplete: whether a part may be missing. zone: of the photo's clock, in minutes, if its file says no day but its
     zone or place. recorded: what else it says. drawing, parts, and wholes, the photo and its parts by ``fit_photo``:
@@ -58,7 +58,7 @@ class OpenedImage:
     """
 
     image: Image.Image
-    taken: date | None
+    taken: Day | None
     incomplete: bool = False
     drawing: Drawing | None = None
     zone: int | None = None
@@ -102,6 +102,15 @@ _LEAST_DECODED = 0.6
 _LARGE = 40_000_000
 # The most frames of an animation that are looked at, at so many pixels a side, and what differs from its paper there.
 _FRAMES, _LOOKED_AT, _LEAST_DIFFERENCE = 1000, 256, 4
+# The codes of primaries and transfer in a PNG and an AVIF, and that of PQ (ITU-T H.273).
+_CICP, _NCLX, _PQ_CODE = rb"\0\0\0\x04cICP(.)(.)", rb"colrnclx\0(.)\0(.)", 16
+# From the light of BT.2020, Display P3 and sRGB to that of sRGB; and PQ's m1, m2, c1, c2 and c3.
+_LIGHTS = {
+    9: np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32),
+    12: np.array([[1.2249, -0.2247, 0.0], [-0.042, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]], np.float32),
+    1: np.eye(3, dtype=np.float32),
+}
+_PQ = (2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128)
 # The side at which the ink of a transparent drawing is compared on white and black, and what is an edge there.
 _COMPARED, _EDGE = 512, 20
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}=*\s*")
@@ -437,6 +446,7 @@ def _decode(
 ) -> OpenedImage:
     if media == "image/tiff" and isinstance(data, bytes):
         data = tiff.with_picture_first(data)
+    head = _beginning(data)
     with _open(data, media, allowed, pages) as picture:
         width, height = picture.size
         draft_size = None if least_side is None else (least_side, least_side)
@@ -450,20 +460,22 @@ def _decode(
         # Progressive files are decoded whole, however few of their pixels are wanted.
         allowed.declare(min(width * height, allowed.pixels))
         frame = shown = _frame(picture, sketch, allowed.pixels, pages)
-        profile = picture.info.get("icc_profile")
+        profile, light = picture.info.get("icc_profile"), _light_of_pq(picture, head)
         if least_side and width * height > _LARGE and picture.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
             shown = frame.reduce(max(1, min(picture.size) // least_side))
-        rgb = to_rgb(_as_srgb(shown, profile), sketch=sketch)
+        rgb = to_rgb(_as_srgb(shown, profile) if light is None else shown, sketch=sketch)
+        rgb = rgb if light is None else _from_pq(rgb, light)
         if reduced is not None and (box := reduced[1])[2:] != rgb.size and shown is frame:
             # Else the picture would be squashed by up to a pixel, which changes tokens more than the reduction itself.
             rgb = rgb.resize((round(box[2]), round(box[3])), Image.Resampling.BICUBIC, box)
         taken = day_in_file(picture)
-        zone = None if taken else zone_in_file(picture)
+        known = bool(taken and taken.day)
+        zone = None if known else zone_in_file(picture)
         exif, turn = rgb.getexif(), 1
         # Cameras and editors write EXIF that no parser expects. A picture on its side is better than no picture.
         with suppress(Exception):
             exif[ExifTags.Base.Orientation] = turn = _orientation(picture)
-        recorded = read_recorded(picture, (width, height), turned=turn >= 5, dated=taken is not None)
+        recorded = read_recorded(picture, (width, height), turned=turn >= 5, dated=known)
     ImageOps.exif_transpose(rgb, in_place=True)
     exif.clear()
     rgb = ink.on_even_paper(rgb) if sketch else rgb
@@ -508,7 +520,12 @@ def _count_ink(picture: Image.Image) -> int:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """Returns EXIF's orientation. Browsers do not obey that of XMP, which Pillow takes if there is no other."""
+    """Returns EXIF's orientation. Browsers do not obey that of XMP, which Pillow takes if there is no other.
+
+    A JPEG XL is upright when it is decoded, unless a JPEG was packed into it.
+    """
+    if picture.format == "JXL" and not getattr(picture, "jpeg", False):
+        return 1
     exif, block = picture.getexif(), Image.Exif()
     if picture.info.keys() & {"xmp", "XML:com.adobe.xmp"} and picture.format in ("JPEG", "MPO", "PNG", "WEBP"):
         block.load(picture.info.get("exif", b""))
@@ -523,6 +540,33 @@ def _as_srgb(image: Image.Image, profile: object) -> Image.Image:
             transform = _to_srgb(profile, image.mode)
             return image if transform is None else ImageCms.applyTransform(image, transform) or image
     return image
+
+
+def _light_of_pq(picture: Image.Image, head: bytes) -> NDArray[np.float32] | None:
+    """Returns the conversion of a picture's light to that of sRGB, if its values are by PQ (SMPTE ST 2084)."""
+    match = None
+    if picture.format == "PNG":
+        match = re.search(_CICP, head[: head.find(b"IDAT")], re.DOTALL)
+    elif picture.format == "AVIF" and not picture.info.get("icc_profile"):
+        match = re.search(_NCLX, head[:_BEGINNING], re.DOTALL)
+    nclx = picture.info.get("nclx_profile") or {}  # of HEIC
+    codes = [nclx.get("color_primaries", 0), nclx.get("transfer_characteristics", 0)]
+    primaries, transfer = [part[0] for part in match.groups()] if match else codes
+    return _LIGHTS.get(primaries) if transfer == _PQ_CODE else None
+
+
+def _from_pq(rgb: Image.Image, light: NDArray[np.float32]) -> Image.Image:
+    """Shows white paper (203 nits, ITU-R BT.2408) as white, and what is lighter, too."""
+    powers = (np.arange(256) / 255) ** (1 / _PQ[1])
+    linear = (np.maximum(powers - _PQ[2], 0) / (_PQ[3] - _PQ[4] * powers)) ** (1 / _PQ[0]) * (10_000 / 203)
+    steps = np.arange(4096) / 4095
+    shown = np.where(steps <= 0.0031308, 12.92 * steps, 1.055 * steps ** (1 / 2.4) - 0.055)
+    levels, values, pixels = linear.astype(np.float32), np.rint(255 * shown).astype(np.uint8), np.array(rgb)
+    rows = max(1, _STRIP_PIXELS // rgb.width)
+    for top in range(0, rgb.height, rows):
+        strip = levels[pixels[top : top + rows]] @ light.T
+        pixels[top : top + rows] = values[np.rint(strip.clip(0, 1) * 4095).astype(np.int16)]
+    return Image.fromarray(pixels)
 
 
 @lru_cache(maxsize=8)
@@ -546,8 +590,10 @@ def _open(data: bytes | LargeFile, media: str, allowed: Allowance, pages: _Pages
     if media == "image/heic":
         return cast(Image.Image, import_decoder("pillow_heif", "HEIC", "heic").HeifImageFile(stream))
     if media == "image/jxl":
-        plugin = import_decoder("pillow_jxl.JpegXLImagePlugin", "JPEG XL", "jxl")
-        return cast(Image.Image, plugin.JXLImageFile(stream))
+        picture = import_decoder("pillow_jxl.JpegXLImagePlugin", "JPEG XL", "jxl").JXLImageFile(stream)
+        if not picture.jpeg:
+            picture.info |= _boxes_of_jxl(data)
+        return cast(Image.Image, picture)
     if media == vector.SVG:
         return vector.draw_svg(data, lambda inner: _picture_within(inner, allowed), allowed.declare)
     if media == vector.PDF:
@@ -619,6 +665,23 @@ def _size_of_jxl(data: bytes) -> tuple[int, int]:
     height, ratio = side(), read(3)
     across, down = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
     return (height * across // down if ratio else side()), height
+
+
+def _boxes_of_jxl(data: bytes) -> dict[str, bytes]:
+    """Reads EXIF and XMP from the boxes of a JPEG XL (ISO/IEC 18181-2), which may be compressed by Brotli."""
+    found, at = dict[str, bytes](), 0
+    while data[:1] == b"\0" and (length := int.from_bytes(data[at : at + 4], "big")) >= 8:
+        kind, box, at = data[at + 4 : at + 8], data[at + 8 : at + length], at + length
+        if kind == b"brob" and box[:4] in (b"Exif", b"xml "):
+            brotli = import_decoder("brotli", "JPEG XL", "jxl")
+            with suppress(brotli.error):
+                kind, box = box[:4], brotli.Decompressor().process(box[4:], output_buffer_limit=_BEGINNING)
+        if kind == b"Exif":
+            # Behind the place at which its header begins.
+            found["exif"] = box[4 + int.from_bytes(box[:4], "big") :] if box[:1] == b"\0" else box
+        elif kind == b"xml ":
+            found["xmp"] = box
+    return found
 
 
 _SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {

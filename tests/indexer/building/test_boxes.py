@@ -19,6 +19,7 @@ from sketch_search.indexer.commands import main
 from sketch_search.indexer.samples import SKETCHED
 from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
 from sketch_search.indexer.store.folders import LocalFolder
+from sketch_search.indexer.store.generation import FORMAT_VERSION
 from sketch_search.indexer.store.reader import Index
 from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
@@ -101,7 +102,7 @@ def test_photos_of_every_kind_are_indexed_with_their_boxes(once: Collection) -> 
     summary = read_summary(once.index)
     used = [(boxes[:, 0] != NO_KIND).sum() for boxes in found.values()]
     assert (summary.boxes, summary.photos_with_boxes) == (sum(used), sum(number > 0 for number in used))
-    assert (summary.manifest.format_version, summary.manifest.unseen) == (15, 0)
+    assert (summary.manifest.format_version, summary.manifest.unseen) == (FORMAT_VERSION, 0)
     assert summary.manifest.computed == (once.matcher.arithmetic,)
     assert (once.index / "g000001" / "boxes.npy").stat().st_size <= 128 + 96 * summary.manifest.counts.rows
 

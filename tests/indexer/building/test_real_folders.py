@@ -16,11 +16,20 @@ import pytest
 from PIL import ExifTags, Image
 
 from sketch_search import model
-from sketch_search.indexer import BadInvocation, BuildRequest, PhotoFilter, build, read_summary, remove, verify
+from sketch_search.indexer import (
+    BadInvocation,
+    BuildRequest,
+    PhotoFilter,
+    build,
+    count_files,
+    read_summary,
+    remove,
+    verify,
+)
 from sketch_search.model.decoding import Decoders
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding
-from sketch_search.model.images import OpenedImage
+from sketch_search.model.images import Day, OpenedImage
 from sketch_search.model.images.files import IMAGE_SUFFIXES
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, current_catalog, photo_file, save_photo
@@ -93,13 +102,19 @@ def test_the_day_may_lie_beside_a_photo_or_in_its_name(tmp_path: Path, collectio
     beside |= {"g.heic.json": TAKEOUT, "h.jpg.json": TAKEOUT, "evening.jpg.json": EVENING, "night.jpg.json": EVENING}
     beside |= {"coast.jpg.json": EVENING.replace(b"}", b', "geoData": {"latitude": 34.0, "longitude": -118.2}}', 1)}
     names += ["c-edited.jpg", "d-bearbeitet.jpg", "e-ha editado(1).jpg", "g-modifi\u00e9.jpg", "H.JPG", "coast.jpg"]
+    # The table of iCloud's export, a copy that a syncing program dated, and a folder that the file's time completes.
+    beside["Photo Details-1.csv"] = b'imgName,originalCreationDate\nx.jpg,"Sunday May 3,2009 1:00 PM GMT"\n' + (
+        b't.JPG,"Monday June 15,2015 10:11 PM GMT",3,"Sunday March 16,2025 9:00 AM GMT"\n'
+    )
+    names += ["t.JPG", "c (Anna's conflicted copy 2024-03-01).jpg", "2015/says only the year.jpg"]
     names += ["night.jpg", "evening.jpg", "20150615 says.jpg"]
     photos = tmp_path / "dated"
-    photos.mkdir()
+    (photos / "2015").mkdir(parents=True)
     for name, data in beside.items():
         (photos / name).write_bytes(data)
     for number, name in enumerate(names):
         (photos / name).write_bytes(encoded(photo(SHAPES[number % len(SHAPES)], 64, seed=number), "JPEG"))
+    os.utime(photos / "2015" / "says only the year.jpg", (1434364272, 1434364272))
     lost: dict[int, Any] = {ExifTags.IFD.GPSInfo: {3: "W", 4: (118.0, 14.0, 0.0)}}
     exif = Image.Exif()
     exif.update(lost)
@@ -262,6 +277,8 @@ SAID = {
     "camera.jpg": ("2019:08:07 10:11:12", TAKEN),
     "turned.jpg": ("2019:08:07 10:11:12", TAKEN),
     "scan.tif": ("2019:08:07 10:11:12", TAKEN),
+    "a month.jpg": ("1965:07:00 00:00:00", date(1965, 7, 1)),
+    "a year.jpg": ("1965:00:00 00:00:00", date(1965, 1, 1)),
     "never set.jpg": ("0000:00:00 00:00:00", None),
     "words.jpg": ("a sunny day", None),
     "far future.png": ("9999:12:31 00:00:00", None),
@@ -288,7 +305,7 @@ def diary(tmp_path: Path, index_path: Path, matcher: model.Matcher) -> Collectio
 def days(diary: Collection) -> dict[str, date | None]:
     columns = current_catalog(diary.index)
     taken = {path: day for _, _, path, *_, day, status, _, _, _, _ in columns if status == "indexed"}
-    return {path: None if day is None else date.fromordinal(day) for path, day in taken.items()}
+    return {path: None if day is None else date.fromordinal(int(day)) for path, day in taken.items()}
 
 
 def found(diary: Collection, after: date | None = None, before: date | None = None) -> set[str]:
@@ -303,13 +320,21 @@ def test_photos_are_found_by_the_day_taken_or_changed(embedder: str, diary: Coll
     report = diary.build(clusters=2, embedder=clip if embedder == "clip" else embedder)
     assert (report.photos, report.bad) == (len(DAYS), ())
     assert days(diary) == DAYS
-    taken = {name for name, said in DAYS.items() if said}
+    taken = {name for name, said in DAYS.items() if said == TAKEN}
+    with diary.open() as opened:
+        known = {opened.photo(number).paths[0]: opened.photo(number).taken for number in opened.ids.tolist()}
+        rows, _ = opened.newest(PhotoFilter(before=date(1965, 12, 31)), 9)
+        assert [opened.photo(number).paths[0] for number in opened.ids[rows].tolist()] == ["a month.jpg", "a year.jpg"]
+    assert [str(Day.of(known[name] or 1)) for name in ("a month.jpg", "a year.jpg")] == ["1965-07", "1965"]
+    assert count_files(diary.index, 9, PhotoFilter(before=TAKEN)).days[date(1965, 7, 1)] == 1
     for after, before, expected in (
         (TAKEN, TAKEN, taken),
-        (None, date(2019, 8, 6), set[str]()),
-        (date(2019, 8, 8), None, DAYS.keys() - taken),
-        (CHANGED, CHANGED, DAYS.keys() - taken),
-        (TAKEN, None, set(DAYS)),
+        (None, date(1964, 12, 31), set[str]()),
+        (date(1965, 7, 1), date(1965, 7, 31), {"a month.jpg"}),
+        (date(1965, 1, 1), date(1965, 12, 31), {"a month.jpg", "a year.jpg"}),
+        (date(2019, 8, 8), None, {name for name, said in DAYS.items() if said is None}),
+        (CHANGED, CHANGED, {name for name, said in DAYS.items() if said is None}),
+        (date(1965, 1, 1), None, set(DAYS)),
     ):
         assert found(diary, after, before) == expected
 

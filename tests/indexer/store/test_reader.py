@@ -20,6 +20,7 @@ from sketch_search.indexer import IndexRefused
 from sketch_search.indexer.errors import IndexBusy
 from sketch_search.indexer.store import files
 from sketch_search.indexer.store.folders import LocalFolder
+from sketch_search.indexer.store.generation import FORMAT_VERSION
 from sketch_search.indexer.store.location import IndexFolder, hold_lock
 from sketch_search.model.engine import unit
 from sketch_search.model.files import read_regular
@@ -48,8 +49,8 @@ def test_a_stopped_first_build_says_so_and_is_replaced(collection: Collection, o
 
 
 def test_an_index_of_a_newer_format_is_refused_by_everything(copied: Collection) -> None:
-    edit_manifest(copied.index, format_version=16, something_else=True)
-    sentence = "has index format 16, and this program reads 15; update the program"
+    edit_manifest(copied.index, format_version=FORMAT_VERSION + 1, something_else=True)
+    sentence = f"has index format {FORMAT_VERSION + 1}, and this program reads {FORMAT_VERSION}; update the program"
     before = {path.name for path in copied.index.iterdir()}
     for work in (
         lambda: copied.open(),

@@ -6,7 +6,6 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,24 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw, features
+from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.images import Preprocessing, open_dated
-from sketch_search.model.images.recorded import day_beside, day_in_path
+from sketch_search.model.images.recorded import Day, day_beside, day_in_path
 from tests.pictures import difference, drawing, encoded, photo
 
 CASES = Path(__file__).parents[2] / "cases"
 PHOTO = photo("house", 256)
-DAY = date(2015, 6, 15)
+# What programs that sync add to a name when two computers changed the file.
+CONFLICTS = (
+    *(" (Anna's conflicted copy 2024-03-01)", " (conflicted copy 2024-03-01 101112)", " [Konflikt 2024-03-01]"),
+    *(".sync-conflict-20240301-101112-ABCDEFG", "_conflict-20240301-101112", " (SFConflict a@b.c 2024-03-01-10-11-12)"),
+)
+NEEDS_AVIF = pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+DAY, MONTH = Day(2015, 6, 15), Day(1965, 7)
 
 
 def jpeg(**options: object) -> bytes:
@@ -224,6 +230,18 @@ def _said(inner: dict[int, object] | None = None, outer: dict[int, object] | Non
     return encoded(PHOTO, "JPEG", exif=exif, **({"xmp": xmp} if xmp else {}))
 
 
+def _iptc(*fields: tuple[int, bytes]) -> bytes:
+    inner = b"".join(struct.pack(">3BH", 0x1C, 2, number, len(text)) + text for number, text in fields)
+    block = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(inner)) + inner + bytes(len(inner) % 2)
+    return b"\xff\xd8\xff\xed" + struct.pack(">H", len(block) + 2) + block + _said()[2:]
+
+
+def _created(text: str) -> bytes:
+    info = PngInfo()
+    info.add_text("Creation Time", text)
+    return encoded(PHOTO, "PNG", pnginfo=info)
+
+
 TEXT = "2015:06:15 10:11:12"
 
 
@@ -240,13 +258,51 @@ TEXT = "2015:06:15 10:11:12"
             xmp=XMP.replace(b"/>", b"><photoshop:DateCreated>2015-06-15</photoshop:DateCreated></rdf:Description>")
             % b""
         ),
+        _iptc((62, b"20190504"), (55, b"20150615")),
+        _created("Mon, 15 Jun 2015 23:11:12 +0000"),
+        _created("2015-06-15T10:11:12Z"),
         _said(outer={ExifTags.IFD.GPSInfo: {29: "2015:06:15"}}),
         _said(outer={ExifTags.IFD.GPSInfo: {3: "W", 4: (118.0, 14.0, 0.0), 7: (5.0, 45.0, 0.0), 29: "2015:06:16"}}),
     ],
-    ids=["original", "digitised", "blanks", "slashes", "changed", "XMP", "an element of XMP", "GPS", "GPS elsewhere"],
+    ids=[
+        "original",
+        "digitised",
+        "blanks",
+        "slashes",
+        "changed",
+        "XMP",
+        "an element of XMP",
+        "IPTC",
+        "PNG",
+        "ISO",
+        "GPS",
+        "GPS elsewhere",
+    ],
 )
 def test_the_day_is_the_first_that_a_file_says(data: bytes) -> None:
     assert open_dated(data).taken == DAY
+
+
+@pytest.mark.parametrize(
+    ("data", "day"),
+    [
+        *(
+            (_said({ORIGINAL: text, DIGITISED: TEXT}), Day(1965))
+            for text in ("1965:00:00 00:00:00", "1965:  :  ", "1965")
+        ),
+        *((_said({ORIGINAL: text}, {CHANGED: TEXT}), MONTH) for text in ("1965:07:00 00:00:00", "1965:07")),
+        *((_said(xmp=XMP % b'exif:DateTimeOriginal="%s"' % text), Day(1965)) for text in (b"1965", b"1965-00-00")),
+        (_said(xmp=XMP % b'xmp:CreateDate="2019-05-04" photoshop:DateCreated="1965-07"'), MONTH),
+        (_iptc((55, b"19650700")), MONTH),
+        (_said({ORIGINAL: "1965:00:00"}, xmp=XMP % b'exif:DateTimeOriginal="1965-07"'), MONTH),
+        (_said({ORIGINAL: "1965:00:00"}, xmp=XMP % b'exif:DateTimeOriginal="1966-07-01"'), Day(1965)),
+        (_said({ORIGINAL: "1965:13:00"}), None),
+    ],
+)
+def test_a_day_that_is_half_known_stays_so_unless_another_source_completes_it(data: bytes, day: Day | None) -> None:
+    opened = open_dated(data)
+    assert (opened.taken, opened.recorded and opened.recorded.time) == (day, None)
+    assert day is None or Day.of(day.number) == day
 
 
 @pytest.mark.parametrize(
@@ -267,17 +323,58 @@ def test_the_day_is_the_first_that_a_file_says(data: bytes) -> None:
         *((name, DAY) for name in ("2015-06-15 Wedding/IMG_1.jpg", "15.06.2015/a/b.jpg", "2015/06/15/IMG_1.jpg")),
         *((name, None) for name in ("05-06-2015.jpg", "received_10153456789012345.jpg", "IMG_20150615991112.jpg")),
         *((name, None) for name in ("takeout-20150615T000000Z-001/a.jpg", "IMG_2015/06/a.jpg")),
-        ("05.06.2015 garden.jpg", date(2015, 6, 5)),
+        ("05.06.2015 garden.jpg", Day(2015, 6, 5)),
+        *((name, MONTH) for name in ("1965-07.jpg", "Anna 1965_07 (3).jpg", "1965/07/1.jpg", "1965/07 July/a/1.jpg")),
+        *((name, Day(1965)) for name in ("1965-00-00.jpg", "1965/1.jpg", "1965 Italy/a/1.jpg", "1965/13/1.jpg")),
+        *((name, Day(1895, 7, 4)) for name in ("1895-07-04.jpg", "04.07.1895.jpg", "1895/07/04/1.jpg")),
+        *((name, None) for name in ("1825-07-04.jpg", "1965-45.jpg", "1920x1080/1.jpg", "2015-16/1.jpg")),
+        ("1965-07/1965-07-04/1.jpg", Day(1965, 7, 4)),
+        *((f"IMG_20150615_101112{conflict}.jpg", DAY) for conflict in CONFLICTS),
+        *((f"garden{conflict}.jpg", None) for conflict in CONFLICTS),
     ],
 )
-def test_a_file_s_name_may_say_its_day(name: str, day: date | None) -> None:
+def test_a_file_s_name_may_say_its_day(name: str, day: Day | None) -> None:
     assert day_in_path(name) == day
+
+
+def test_a_jpeg_xl_says_its_day_and_is_turned_once() -> None:
+    pytest.importorskip("pillow_jxl")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    exif.get_ifd(ExifTags.IFD.Exif)[ORIGINAL] = TEXT
+    for said in ({"exif": exif.tobytes()}, {"xmp": XMP % b'exif:DateTimeOriginal="2015-06-15"'}):
+        for packed in (False, True):
+            opened = open_dated(encoded(PHOTO.resize((64, 48)), "JXL", compress_metadata=packed, **said))
+            assert (opened.taken, opened.image.size) == (DAY, (64, 48))
+    turned = open_dated((CASES / "63_photo_jxl_turned_in_codestream_and_exif.jxl").read_bytes()).image
+    assert turned.size == (240, 160)
+
+
+def _by_pq(kind: str) -> bytes:
+    """A picture whose values are light by PQ, in BT.2020, in a file that says so."""
+    png = (CASES / "83_photo_hdr_pq.png").read_bytes()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    if kind == "PNG":
+        return png
+    if kind == "AVIF":
+        return encoded(picture, "AVIF", quality=99, subsampling="4:4:4").replace(b"nclx\0\x01\0\r", b"nclx\0\x09\0\x10")
+    heif, stream = pytest.importorskip("pillow_heif"), io.BytesIO()
+    deep = (np.asarray(picture).astype(np.uint16) * 257).tobytes()
+    codes = {"color_primaries": 9, "transfer_characteristics": 16, "matrix_coefficients": 9, "full_range_flag": 1}
+    heif.from_bytes("RGB;16", picture.size, deep).save(stream, quality=95, **codes)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "HEIC", pytest.param("AVIF", marks=NEEDS_AVIF)])
+def test_light_beyond_that_of_paper_is_shown_as_on_other_screens(kind: str) -> None:
+    expected = Image.open(CASES / "83_what_it_should_look_like.png").convert("RGB")
+    assert difference(open_dated(_by_pq(kind)).image, expected) < 4
 
 
 def test_a_moment_without_a_zone_is_of_the_day_that_it_was_here(monkeypatch: pytest.MonkeyPatch) -> None:
     # 05:45 of the 16th in Greenwich.
     taken = b'{"photoTakenTime": {"timestamp": "1434433500"}}'
-    for zone, day in (("WEST8", DAY), ("UTC0", date(2015, 6, 16))):
+    for zone, day in (("WEST8", DAY), ("UTC0", Day(2015, 6, 16))):
         monkeypatch.setenv("TZ", zone)
         time.tzset()
         assert day_beside(taken) == day_in_path("FB_IMG_1434433500000.jpg") == day
