@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, network_o
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
-from sketch_search.model.images import MAX_THINGS, Drawing
+from sketch_search.model.images import MAX_THINGS, Day, Drawing
 from sketch_search.model.limits import Compute, System, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
@@ -194,7 +194,7 @@ class Engine:
         (boxes,) = self.gallery.boxes(self.gallery.rows_of_ids([entry.id]))
         return PhotoFacts(
             boxes=tuple(filter(None, map(DetectedBox.of, boxes))),
-            day=None if entry.taken is None else date.fromordinal(int(entry.taken)),
+            day=None if entry.taken is None else str(Day.of(entry.taken)),
             bytes=entry.size,
             changed=None if entry.changed is None else datetime.fromtimestamp(entry.changed // 10**9, UTC),
             **asdict(recorded),

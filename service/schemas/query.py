@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sketch_search.model.limits import MAX_NUMBERS, MAX_POINTS, MAX_VARIANTS, Places, System
+from sketch_search.model.limits import FIRST_YEAR, MAX_NUMBERS, MAX_POINTS, MAX_VARIANTS, Places, System
 from sketch_search.model.words import LONGEST, why_no_name
 
 #: What a query mainly is: one drawn thing, several, a photo in the body, liked photos or a word alone, filters alone.
@@ -61,7 +61,7 @@ def check_word(text: str) -> str:
 # The number of a photo or a cluster, up to SQLite's largest integer.
 Id = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_only_digits)]
 # A day whose beginning every system can represent.
-Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2200, 12, 31))]
+Day = Annotated[date, Field(ge=date(FIRST_YEAR, 1, 1), le=date(2200, 12, 31))]
 Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
 Text = Annotated[str, AfterValidator(check_word)]
 # A word, or none if it is empty.

@@ -1,7 +1,7 @@
 """Defines the answer to a search, and how answers describe photos and clusters."""
 
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsInt
 
 from pydantic import BaseModel, Field
@@ -74,7 +74,10 @@ class DetectedBox(BaseModel):
 class PhotoFacts(BaseModel):
     """Says when and with what a photo was taken, how large its file is, and what the index knows that it shows."""
 
-    day: date | None = Field(description="On which it was taken, as filters have it; null if nothing says so.")
+    day: str | None = Field(
+        description="On which it was taken, or only its month or year; null if nothing says so.",
+        examples=["2015-06-15", "1965-07", "1965"],
+    )
     time: str | None = Field(description="HH:MM or HH:MM:SS, by the camera's clock.", examples=["17:03:21"])
     camera: str | None = Field(examples=["Canon EOS 80D"])
     lens: str | None = Field(examples=["EF-S18-135mm f/3.5-5.6 IS USM"])

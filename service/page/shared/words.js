@@ -191,7 +191,7 @@ export const shownThings = ({ boxes }) => boxes.filter(({ certainty }) => certai
 /** What is known of a photo, as pairs of a name and a text. @param facts the answer of GET /photos/{photo_id}/facts */
 export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed, ...more }) {
   return [
-    ["Taken", taken && [day(taken), time].filter(Boolean).join(", ")],
+    ["Taken", taken && [period(...ends(taken)), time].filter(Boolean).join(", ")],
     ["File changed", !taken && changed && day(changed, { ...WHOLE_DAY, timeZone: undefined })],
     ["Camera", camera],
     ["Lens", lens],

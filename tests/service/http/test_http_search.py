@@ -96,7 +96,7 @@ FOLDER = "folder must be the path of a folder as results show it"
         ("/search", "fold=maybe", "fold must be yes or no, not 'maybe'."),
         ("/search", f"method={'x' * 99}", f"method must be at most 32 characters long, not '{'x' * 40}\u2026'."),
         ("/search", "before=2023-02-30", "before must be a day such as 2023-12-31, not '2023-02-30'."),
-        ("/search", "after=0001-01-01", "after must be at least 1900-01-01, not '0001-01-01'."),
+        ("/search", "after=0001-01-01", "after must be at least 1826-01-01, not '0001-01-01'."),
         ("/search", "before=9999-12-31", "before must be at most 2200-12-31, not '9999-12-31'."),
         ("/search", "after=2023-02-01&before=2023-01-31", "after, 2023-02-01, must not be later than before, 2023-01"),
         *(("/search", query, FOLDER) for query in ("folder=", "folder=/etc", "folder=2023&folder=../x")),

@@ -34,6 +34,10 @@ PLACES: list[tuple[list[list[int]], list[list[int]], bool, list[list[int]]]] = [
 ]
 
 
+TAKEN = {"1965": "1965", "1965-07": "July 1965", "1965-07-04": "4 July 1965"}
+FACTS, SIZE = {"width": 9, "height": 6, "bytes": 900, "boxes": []}, ["Size", "9 \u00d7 6 pixels, 1\u00a0kB"]
+
+
 def seen(guess: str | None, fit: bool | None = None, *, word: str | None = None) -> dict[str, Any]:
     return {"guess": guess and {"word": guess}, "fits": fit, "word": word}
 
@@ -93,6 +97,10 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
             (["shownCount", 1, 0, "photos", "", True], "1 more photo"),
             (["shownCount", 5, 700, "groups", "", True], "5 groups"),
         ],
+    ),
+    "a photo's day is shown as far as it is known": (
+        "words",
+        [(["photoFacts", FACTS | {"day": day}], [["Taken", said], SIZE]) for day, said in TAKEN.items()],
     ),
     "what no photo shows is named": (
         "words",

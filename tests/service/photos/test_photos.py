@@ -211,7 +211,7 @@ def test_a_camera_s_facts_are_read_unless_damaged(settings: Settings, weights: P
     bad = encoded(draw_photo(1), "JPEG", exif=exif).replace(good[block + 6 : block + 40], os.urandom(34))
     assert bad != encoded(draw_photo(1), "JPEG", exif=exif)
     (tmp_path / "photos").mkdir()
-    for name, file in (("good.jpg", good), ("IMG_20200102_101112.jpg", bad), ("plain.png", encoded(draw_photo(2)))):
+    for name, file in (("good.jpg", good), ("IMG_20200102_101112.jpg", bad), ("1965-07.png", encoded(draw_photo(2)))):
         (tmp_path / "photos" / name).write_bytes(file)
     index = tmp_path / "index"
     build(index, BuildRequest([tmp_path / "photos"], clusters=1, embedder="ret"), model.load(weights))
@@ -223,7 +223,7 @@ def test_a_camera_s_facts_are_read_unless_damaged(settings: Settings, weights: P
         assert told["good.jpg"] == expected | {"width": 64, "height": 96, "bytes": len(good), "boxes": []}
         damaged = told["IMG_20200102_101112.jpg"]
         assert (damaged["day"], damaged["camera"], damaged["bytes"]) == ("2020-01-02", None, len(bad))
-        assert (told["plain.png"]["day"], told["plain.png"]["width"]) == (None, draw_photo(2).width)
+        assert (told["1965-07.png"]["day"], told["1965-07.png"]["width"]) == ("1965-07", draw_photo(2).width)
         (tmp_path / "photos" / "good.jpg").write_bytes(bad)
         assert error(http.get(f"/photos/{ids['good.jpg']}/facts")) == (404, "photo_unavailable")
         assert error(http.get("/photos/1000/facts")) == (404, "not_found")
