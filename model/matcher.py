@@ -400,7 +400,7 @@ class Matcher:
         """
         if self.engine.vocabulary is None:
             return np.zeros((len(things), len(KINDS)), np.float32)
-        kinds = self._words_of_kinds
+        kinds = self.words_of_kinds
         guesses = self.engine.vocabulary.guess(Tokens.cat([thing.tokens for thing in things]))
         probable = guesses @ kinds.T
         for row, thing in enumerate(things):
@@ -409,7 +409,8 @@ class Matcher:
         return np.asarray(np.minimum(probable, np.float32(1)))
 
     @cached_property
-    def _words_of_kinds(self) -> Floats:
+    def words_of_kinds(self) -> Floats:
+        """Which words mean each kind of the detector, (k, w) float32, 1 or 0."""
         kinds = np.zeros((len(KINDS), len(self.words)), np.float32)
         for row, words in zip(kinds, self.book.of_kinds(KINDS), strict=True):
             row[[*words]] = 1

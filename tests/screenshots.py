@@ -42,7 +42,8 @@ def find(driver: Browser, screen: Screen, name: str, view: str) -> None:
     driver.get(driver.current_url.partition("#")[0])
     draw(driver, screen, drawing(driver, name))
     wait_for_photos(driver)
-    guess = driver.find_element(By.CSS_SELECTOR, "#guesses button").text
+    label = driver.find_element(By.CSS_SELECTOR, "#things input")
+    guess = f"{label.get_attribute('value') or label.get_attribute('placeholder')}"
     best = driver.find_element(By.CSS_SELECTOR, "#results .name").text
     assert guess.startswith(name.lower()), f"{name} was guessed as {guess}"
     assert best.startswith(name.lower()), f"{name} found {best}"
@@ -114,8 +115,9 @@ def click(driver: Browser, file: Path) -> None:
 
 def word(driver: Browser, file: Path) -> None:
     find(driver, DESKTOP, "Umbrella", "photos")
-    driver.find_element(By.CSS_SELECTOR, "#guesses button").click()
-    wait(driver).until(lambda d: "text=" in d.current_url)
+    driver.find_element(By.CSS_SELECTOR, "#things input").click()
+    driver.find_element(By.CSS_SELECTOR, ".offers button").click()
+    wait(driver).until(lambda d: d.find_element(By.ID, "parts-undo").is_displayed())
     wait_for_photos(driver)
     picture(driver, file)
 

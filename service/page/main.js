@@ -1,7 +1,4 @@
-/**
- * The page: makes its parts and connects them. drawing/ has the paper and what is sent to the server; asking/ what is searched
- * for beside the drawing, and when; results/ the photos; why/ their explanation; shared/ what the others use.
- */
+/** Connects drawing/, the paper and what is sent; asking/, what counts beside it; results/, the photos; why/, their explanation; and shared/. */
 
 import { createAbout, offerFolders } from "./gallery.js";
 import { drawByKeys, listenToShortcuts } from "./keys.js";
@@ -44,7 +41,7 @@ const about = createAbout((folder) => api.remove(folder).finally(() => void serv
 offerFolders(build);
 const parts = createParts(() => query.clear());
 offerFilter(parts);
-const word = createWord(parts, (guess) => drawn.name(guess));
+const word = createWord(parts);
 const drawn = createDrawn(paper, parts, word, { changed: searchIfReady, step: () => query.turn(false, true) });
 const why = createWhy(explanationRefused);
 const viewer = createViewer({ search: useAsQuery, explain: (photo) => why.open(subject(), [photo]), explainable }, parts);
@@ -118,7 +115,6 @@ function showFound({ answer, asked, stay, after }) {
   state.shownAfter = after;
   found.show(answer, asked, stay);
   parts.hide(answer);
-  word.guess(answer);
   drawn.know(asked.snapshot, answer, after === state.changes);
   clearTimeout(state.resting);
   state.resting = setTimeout(penRests, REST_MS);
@@ -127,7 +123,7 @@ function showFound({ answer, asked, stay, after }) {
 /** Drop an unknown word and search for the rest; otherwise show the error. */
 function searchFailed(error) {
   state.shownAfter = -1;
-  word.guess();
+  drawn.hush();
   const unknown = error.code === "unknown_word";
   // The search before the name of a thing comes back by itself.
   const ofThing = unknown ? drawn.dropWord(error.message) : undefined;
@@ -159,7 +155,6 @@ function queryChanged() {
   refreshTools();
   state.changes += 1;
   found.age();
-  byId("guesses").classList.add("stale");
   parts.draw(query.empty() ? null : query.kind());
   drawn.forget();
   refresh();
@@ -199,7 +194,7 @@ const nothing = () => query.empty() && !parts.enough();
 function showInvitation() {
   search.stop();
   found.invite();
-  word.guess();
+  drawn.hush();
 }
 
 function searchIfReady(anew = false) {

@@ -5,10 +5,7 @@ import { building } from "./shared/words.js";
 
 const CHECK_AGAIN_MS = 3000;
 
-/**
- * `react.told` gets each answer of /info; `ready` the first with which the server can answer searches, and the first
- * after a build; `unready` those while it cannot; `trouble` the error when it does not answer.
- */
+/** `react.told` gets each answer of /info, `ready` the first with which searches can be answered or a build has ended, `unready` those before. */
 export function watchServer(react) {
   const server = { ready: false, limits: null, check, checkLater, rest };
   let timer = 0;

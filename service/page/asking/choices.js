@@ -2,7 +2,7 @@
 
 import * as api from "../shared/api.js";
 import { byId, choice, choose, closeOutside, element, forSite } from "../shared/dom.js";
-import { percent, unknownWord } from "../shared/words.js";
+import { unknownWord } from "../shared/words.js";
 
 const PAGE_SIZES = [10, 20, 50, 100, 200];
 const VIEW = "sketch-search-view";
@@ -52,8 +52,8 @@ export function createOptions(changed) {
   };
 }
 
-/** The field for a word, completed by the vocabulary, and the words guessed for the drawing, which `name` gives to their things. */
-export function createWord(parts, name) {
+/** The field for a word, completed by the vocabulary. */
+export function createWord(parts) {
   const [form, field, list] = ["word-form", "word", "words"].map(byId);
   const question = new api.Latest();
 
@@ -77,16 +77,6 @@ export function createWord(parts, name) {
     byId("word-nearest").replaceChildren(...nearest.map((one) => element("li", {}, chip(one))));
   }
 
-  function item({ word, probability }) {
-    const says = `Also search with the word ${word}, ${probability === undefined ? "a wild guess" : `${percent(probability)} likely`}`;
-    const onclick = () => {
-      field.focus({ preventScroll: true });
-      name(word) || take(word);
-    };
-    const properties = { type: "button", className: "part guess", title: says, ariaLabel: says, onclick };
-    return element("li", {}, element("button", properties, `${word}?`));
-  }
-
   function take(word) {
     if (word) {
       field.value = "";
@@ -106,8 +96,7 @@ export function createWord(parts, name) {
   }
 
   return {
-    unknown,
-    complete,
+    unknown, complete, take,
     /** Take what is in the field. @returns {boolean} whether that is another word */
     submit() {
       const before = parts.params().text;
@@ -119,13 +108,6 @@ export function createWord(parts, name) {
       form.hidden = !vocabulary && !tower;
       const all = `${vocabulary.toLocaleString("en")} English words, and common things in 13 other languages`;
       field.title = tower ? `Any words, read by ${tower}` : all;
-    },
-    /** Offer words for what the person has not named: those that are guessed, or else those that it may `perhaps` be. */
-    guess({ guesses = [], perhaps = [], things = [], word_read: read } = {}) {
-      const named = things.filter(({ word }) => word).map((thing) => thing.guess?.word);
-      const all = read && things.length < 2 ? [] : [...guesses, ...perhaps.map((word) => ({ word }))];
-      byId("guesses").replaceChildren(...all.filter(({ word }) => !named.includes(word)).map(item));
-      byId("guesses").classList.remove("stale");
     },
   };
 }

@@ -4,7 +4,7 @@ import {
   assign, coloursOf, divided, dot, halved, joined, named, piecesOf, seenThing, settled, strokesOf, thingAt, thingsOf, TINTS, withPieces,
 } from "../drawing/things.js";
 import { element, byId, refill } from "../shared/dom.js";
-import { count, guessed, sure, thingNames } from "../shared/words.js";
+import { count, guessed, sure, SURE, thingNames, understood } from "../shared/words.js";
 import { placeLabels } from "./labels.js";
 
 const SWITCHES = {
@@ -21,6 +21,10 @@ export function createDrawn(paper, parts, word, react) {
   const list = byId("things");
   // What each thing was guessed to be, with the probability, by its number.
   let guesses = new Map();
+  // What each may be, for a person to choose from; and how sure it is, 1 if somebody said it, below 0 if no photo shows it.
+  let [offered, sureness] = [new Map(), new Map()];
+  // The thing that the line above the photos asks for, if any.
+  let asked;
   // The things that the server saw in a picture that was not drawn here.
   let seen = [];
   // What was sorted by hand since the last answer: words of things, each with what gives its thing another one.
@@ -42,7 +46,6 @@ export function createDrawn(paper, parts, word, react) {
   }
   new ResizeObserver(placeSoon).observe(list.parentElement);
   paper.lieUnder(list);
-  byId("parts-apart").addEventListener("click", () => sort(halved, things()[0].marks));
 
   // A file or a photo is searched with as a whole.
   const pieces = () => (byId("picture").hidden && paper.marks[0]?.as !== "photo" ? piecesOf(paper.marks) : []);
@@ -67,6 +70,9 @@ export function createDrawn(paper, parts, word, react) {
   /** The things of a search: those drawn here, or those that the server saw. */
   const searched = (drawn) => (drawn.length ? drawn : seen);
 
+  /** Whether something is a thing of its own on the paper: over an image, nobody knows what belongs together. */
+  const separate = ({ marks }) => wanted.apart && marks !== undefined && marks[0].kind !== "image";
+
   /** Whether things have colours. Those that the server saw have none while colours do not count. */
   const inColour = (all) => all.some((thing) => namesOf(thing).length || (!wanted.colours && !thing.marks?.[0].colour));
 
@@ -77,10 +83,10 @@ export function createDrawn(paper, parts, word, react) {
     const drawn = things();
     const all = seen.length ? seen : drawn;
     const several = all.length > 1;
-    outline(drawn.length > 1 && wanted.apart ? drawn : []);
+    ask(wanted.apart || !drawn.length ? all : [{ id: 0, colours: [] }]);
+    outline(drawn.every(separate) ? drawn : []);
     const coloured = inColour(all);
     sorting.refresh();
-    const apart = !several && drawn.length > 0 && divided(drawn[0]);
     offer("apart", several || !wanted.apart);
     // The place of a single thing is worth a line only if an answer says that it counts, or somebody that it does not.
     const placed = several || (all.length === 1 && (counted || !wanted.places));
@@ -91,10 +97,9 @@ export function createDrawn(paper, parts, word, react) {
     byId("left-out").replaceChildren(...frames.map(([left, top, right, bottom]) =>
       element("i", { style: `left: ${left}; top: ${top}; width: calc(${right} - ${left}); height: calc(${bottom} - ${top})` })));
     offer("writing", written);
-    byId("parts-apart").hidden = !apart;
     // Where there is no room, it ends between two things.
     const described = wanted.apart && names(all).map((name) => name.replaceAll(" ", "\u00a0")).join(", ");
-    parts.describe(placed || coloured || apart || written || !wanted.apart ? described || "Drawing" : "");
+    parts.describe(placed || coloured || written || !wanted.apart ? described || "Drawing" : "");
   }
 
   /** Show a switch, off if what it is for does not count. */
@@ -123,8 +128,10 @@ export function createDrawn(paper, parts, word, react) {
   /** A thing's outline, with what it is, which can be typed over. */
   function item(thing, style) {
     const { id, box } = thing;
-    const label = element("p", { style: style?.cssText ?? "" }, field(thing, said(thing) ?? "", guesses.get(id)));
-    const made = element("li", {}, label);
+    const label = element("p", { style: style?.cssText ?? "" });
+    const own = field(thing, said(thing) ?? "", guesses.get(id), label);
+    label.append(own, element("span", { className: "offers", role: "group", ariaLabel: "What it may be" }, ...offers(thing)));
+    const made = element("li", { className: id === asked?.id ? "asked" : "" }, label);
     const corners = [paper.shares({ x: box.left, y: box.top }), paper.shares({ x: box.right, y: box.bottom })];
     const [left, top, right, bottom] = corners.flatMap(({ x, y }) => [x, y]).map((share) => 100 * Math.min(1, Math.max(0, share)));
     made.style.setProperty("--tint", TINTS[id % TINTS.length]);
@@ -132,23 +139,70 @@ export function createDrawn(paper, parts, word, react) {
     return made;
   }
 
-  function field(thing, known, guess) {
-    const placeholder = guessed(guess) || "Name it";
+  function field(thing, known, guess, label) {
+    const placeholder = guessed(guess) || "What is this?";
     const made = element("input", { type: "text", value: known, placeholder, size: (known || placeholder).length, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
     made.setAttribute("list", "words");
     made.addEventListener("focus", () => { sorting.take(thing); made.select(); });
     // What was guessed is typed over: a first press puts no cursor, which would come late on a busy machine.
     made.addEventListener("mousedown", (event) => { if (document.activeElement !== made) { event.preventDefault(); made.focus(); } });
-    made.addEventListener("input", () => word.complete(made.value.trim()));
+    // A tap offers words; only a second one, or "Something else", calls the keyboard of a phone, which hides half of the page.
+    made.addEventListener("pointerdown", ({ pointerType }) => {
+      made.inputMode = pointerType === "touch" && document.activeElement !== made ? "none" : "text";
+    });
+    made.addEventListener("input", () => {
+      label.classList.add("typed");
+      word.complete(made.value.trim());
+    });
     const take = () => { made.blur(); void sort(named, thing.marks, made.value.trim()); };
     made.addEventListener("change", take);
-    // The browser reports no change if the guess itself is typed.
-    made.addEventListener("keydown", ({ key }) => { if (key === "Enter" && known && made.value === known) { take(); } });
-    made.addEventListener("blur", ({ relatedTarget: pressed }) => {
+    made.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || made.value !== known) { return; }
+      event.preventDefault();
+      // The browser reports no change if the guess itself is typed.
+      label.matches(".typed") && known ? take() : made.nextElementSibling.firstElementChild.focus();
+    });
+    label.addEventListener("focusout", ({ relatedTarget: pressed }) => {
+      if (label.contains(pressed)) { return; }
       sorting.leave(pressed);
       if (made.value === known && !list.contains(pressed)) { show(); }
     });
     return made;
+  }
+
+  /** Buttons to name a thing by its guesses or by typing, to take it apart, and to make it part of another one. */
+  function offers(thing) {
+    const own = separate(thing);
+    const guessed = (offered.get(thing.id) ?? []).filter((one) => one !== thing.marks?.[0].word);
+    const deeds = guessed.map((one) => [one, () => (own ? void sort(named, thing.marks, one) : word.take(one))]);
+    if (own) { deeds.push(["Something else\u2026", () => typeIn(shown.findIndex(({ id }) => id === thing.id))]); }
+    if (own && divided(thing)) { deeds.push(["Its two parts", sorting.split]); }
+    if (own && shown.length > 1) { deeds.push(["Part of another thing", sorting.join]); }
+    return deeds.map(([textContent, deed]) => {
+      const onclick = () => {
+        document.activeElement.blur();
+        if (own) { sorting.take(thing); }
+        deed();
+      };
+      return element("button", { type: "button", textContent, onclick, onmousedown: (event) => event.preventDefault() });
+    });
+  }
+
+  /** Have a person type what this thing is. */
+  function typeIn(place) {
+    const label = list.children[place].firstElementChild;
+    label.classList.add("typed");
+    label.firstElementChild.inputMode = "text";
+    label.firstElementChild.focus();
+  }
+
+  /** Say what was understood, and ask what the least sure thing is, if that is in doubt. */
+  function ask(all) {
+    const open = all.filter(({ id, marks }) => offered.has(id) && !marks?.[0].word);
+    asked = open.filter(({ id }) => sureness.get(id) < SURE).sort((a, b) => sureness.get(a.id) - sureness.get(b.id))[0];
+    const nameOf = (one) => thingNames([[said(one) ?? guesses.get(one.id)?.word, namesOf(one)]])[0];
+    byId("seen-said").textContent = asked ? understood(all.map((one) => [nameOf(one), one !== asked && said(one) !== undefined])) : "";
+    byId("guesses").replaceChildren(...(asked ? offers(asked).slice(0, 5) : []));
   }
 
   /** Place the labels once the browser has shown the page, so that it need not lay it out for that. */
@@ -167,6 +221,8 @@ export function createDrawn(paper, parts, word, react) {
     const labels = items.map(({ firstElementChild: { offsetWidth: width, offsetHeight: height } }, i) => ({ ...shown[i], box: boxes[i], width, height }));
     placeLabels(pieces(), paper.place, sheet.width, labels).forEach(({ left, top }, i) => {
       const [{ firstElementChild: label, clientLeft, clientTop }, own] = [items[i], boxes[i]];
+      label.classList.toggle("low", top > sheet.height / 2);
+      label.classList.toggle("late", left + labels[i].width / 2 > sheet.width / 2);
       Object.assign(label.style, { left: `${left - own.left - clientLeft}px`, top: `${top - own.top - clientTop}px` });
     });
   }
@@ -192,12 +248,17 @@ export function createDrawn(paper, parts, word, react) {
       // As one thing, what is drawn stays divided for later.
       if (wanted.apart) { assign(answer.ink ? strokesOf(piecesOf(marks)) : strokes, found); }
       seen = drawn.length || piecesOf(marks) !== marks ? [] : found.map(seenThing);
-      const ids = seen.length ? seen.map(({ id }) => id) : found.length ? [...found.keys()] : drawn.map(({ id }) => id);
+      const ids = seen.length ? seen.map(({ id }) => id) : found.length || !drawn.length ? [...(found.length ? found : [0]).keys()] : drawn.map(({ id }) => id);
       const whole = ids.length === 1 ? answer.guesses : [];
       const kept = new Map(things().map(({ id, marks: own }) => [id, before.get(keyOf(own))]));
       // What the words of the search say is known.
       const known = found.map(({ word: said, guess }) => (said ? { word: said, probability: 1 } : guess));
       guesses = new Map(ids.map((id, i) => [id, known[i] ?? whole[0] ?? kept.get(id)]));
+      const listed = (i) => found[i]?.guesses?.map((guess) => guess.word) ?? (ids.length === 1 ? [...whole.map((guess) => guess.word), ...(answer.perhaps ?? [])] : []);
+      // The word beside a drawing without things says what it is.
+      offered = new Map(answer.word_read && !found.length ? [] : ids.map((id, i) => [id, listed(i)]));
+      const unfit = (fits) => fits === false || (ids.length === 1 && answer.sketch_fits === false);
+      sureness = new Map(ids.map((id, i) => [id, (guesses.get(id)?.probability ?? 0) - (found[i]?.word ? 0 : unfit(found[i]?.fits))]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
       // If all is left out, all is searched with.
@@ -205,11 +266,10 @@ export function createDrawn(paper, parts, word, react) {
       counts = { ...ALL, places: !wanted.places || counted, colours: !colouring || answer.region_grid !== undefined };
       show();
     },
-    /** Name the thing that was guessed to be this, if there are several. @returns {boolean} whether it was */
-    name(word) {
-      const own = shown.find(({ id, marks }) => guesses.get(id)?.word === word && !marks.some((mark) => mark.word));
-      if (own) { void sort(named, own.marks, word); }
-      return own !== undefined;
+    /** Ask nothing until there is an answer. */
+    hush() {
+      offered = new Map();
+      ask([]);
     },
     /** Take away the word of a thing with which a message begins. @returns {{name: string, rename} | undefined} the word, if it is one */
     dropWord(message) {
@@ -241,7 +301,7 @@ export function createDrawn(paper, parts, word, react) {
 /** What a person said to be one thing, by its number and how much it is; a new object of what nobody did. */
 const keyOf = ([{ told }, ...others]) => (told === undefined ? {} : `${told} ${others.length}`);
 
-const typing = () => document.activeElement.matches("#things input");
+const typing = () => byId("things").contains(document.activeElement);
 
 const namesOf = (thing) => thing.colours ?? coloursOf(thing);
 
@@ -307,6 +367,7 @@ function createSorting(paper, { shown, things, sort }) {
       if (joining || pressed?.closest("#held, #handles, #paper")) { return; }
       paper.choose([]);
     },
+    ...deeds,
     refresh: () => hold(held),
     forget: () => wait(false),
   };

@@ -80,10 +80,7 @@ const rimmed = (mark) => (mark.width && isWhite(mark) ? [{ ...mark, colour: RIM.
 
 export const isWhite = ({ kind, colour }) => colour === WHITE && kind !== "eraser";
 
-/**
- * Paint the part of a free stroke around its point `i`: a curve from the middle of the segment before it to the middle
- * of the segment after it. A piece is final once the next point is known, so a growing line is never painted again.
- */
+/** Paint a free stroke around its point `i`: a curve between the middles of its segments, which never changes once the next point is known. */
 export const piece = (context, mark, i) => drawCurve(context, mark, mark.width * mark.points[i].weight, i, i + 1);
 
 /** Points along a mark, with straight lines between them; none of an image. */

@@ -66,10 +66,7 @@ function pixelsOf({ context, width, height }) {
 
 export const kindOfFile = ({ type, name }) => CAMERA.test(type) || CAMERA.test(name) ? "photo" : "sketch";
 
-/**
- * An image file as a data URL: its own bytes where they are few, else a smaller JPEG of it on white; or on black, if it has
- * white strokes on nothing. The JPEG is read from a canvas, so a browser that guards against fingerprinting may disturb it.
- */
+/** An image file as a data URL: its own bytes where they are few, else a smaller JPEG on white; on black, if white strokes lie on nothing. */
 export async function toDataUrl(file, image) {
   const vector = file.type === VECTOR && file.size <= IMAGE_BYTES;
   if (!vector && onlyWhite(image)) { return shrunken(image, "#000000"); }

@@ -8,10 +8,7 @@ import { piecesOf, strokesOf, thingsOf } from "./things.js";
 
 const ADDRESS = /^https?:\S+$/i;
 
-/**
- * `react.changed` is called when what is searched with is another one; `react.turn` when it takes the place of another, which Back
- * is to bring back, and `react.back` once it has; `react.refuse` when only its address came, or a text.
- */
+/** `react.changed`: something else is searched with; `turn`: it takes the place of what Back brings `back`; `refuse`: only its address came, or a text. */
 export function createQuery(paper, react) {
   let file = null;
   let fileKind = "sketch";
@@ -127,10 +124,7 @@ export function createQuery(paper, react) {
   return {
     empty, kind, take, turn, clear, open: reopen,
     isFile: () => file !== null,
-    /**
-     * What is searched with now, which nothing that is drawn later changes: an image file as a `blob`, as what `kind`; of a
-     * drawing also its marks (see ink.js), its things as far as they are known, and the strokes to send, see things.js.
-     */
+    /** What is searched with now: an image file as a `blob`, as what `kind`; of a drawing also marks, known things, and strokes to send. */
     async snapshot() {
       const as = kind();
       if (file) { return { blob: file, kind: as, marks: [], things: [], strokes: [] }; }

@@ -34,10 +34,8 @@ const DOT = 0.012;
 const SEEN = 128;
 
 /**
- * The things among these marks. `thing` of a mark is the number of the thing that the last answer gave it to; what was drawn
- * since belongs to the mark before it. An eraser belongs to none, and with an image all is one thing.
- *
- * @returns {{id: number, marks: object[], box: {left, top, right, bottom}}[]}
+ * The things among these marks, {id, marks, box}. `thing` of a mark is the number of the thing that the last answer gave it to; what was
+ * drawn since belongs to the mark before it. An eraser belongs to none, and with an image all is one thing.
  */
 export function thingsOf(marks) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
@@ -151,10 +149,7 @@ export function coloursOf({ marks }) {
   return named.sort(([, a], [, b]) => b - a).slice(0, 2).map(([name]) => name);
 }
 
-/**
- * The area around a point that marks close in, as the points of an outline, rings one after the other; none where
- * nothing closes it in, or where there is ink.
- */
+/** The area around a point that marks close in, as rings of points of its outline; none in the open, or on ink. */
 export function enclosed(marks, { x, y }) {
   const ink = grown(inkOf(marks), GAP);
   const cell = Math.min(GRID - 1, Math.floor(y * GRID)) * GRID + Math.min(GRID - 1, Math.floor(x * GRID));

@@ -110,10 +110,7 @@ async function tried(signal) {
   return all.filter(({ sure }) => sure >= -FARTHEST).sort((a, b) => b.sure - a.sure).slice(0, SHOWN);
 }
 
-/**
- * The sketches by name. examples.json has their strokes by their points, x to the right and y down, in hundredths of the sheet:
- * `round` ones curve around their points, `angular` ones have corners.
- */
+/** The sketches by name. examples.json has their `round` or `angular` strokes by points in hundredths of the sheet, x to the right and y down. */
 export async function examples() {
   const strokes = JSON.parse(await (await api.file("page/drawing/examples.json")).text());
   return Object.entries(strokes).map(([name, own]) => ({ name, marks: own.map(toMark) }));

@@ -23,10 +23,7 @@ export const numbered = (groups) => groups.map(({ best, more, ...group }) => {
   return { ...group, best: known(best), more: more.map(known) };
 });
 
-/**
- * `react.open` gets all photos in sight, and the place of the one that was chosen; `react.mark` is Chosen.mark; `react.lost` is
- * called when the element with the focus is gone. Photos are put into `parts`.
- */
+/** `react.open` gets all photos in sight, and the place of the chosen one; `react.mark` is Chosen.mark; `react.lost` means that the focus is gone. */
 export function createGrid({ open, mark, lost }, parts) {
   const list = byId("results");
   let stacks = [];

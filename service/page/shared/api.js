@@ -61,10 +61,7 @@ export async function downloadFrom(path, params, name) {
   if (hasKey()) { download(await file(wanted), name); } else { element("a", { href: address(wanted), download: name }).click(); }
 }
 
-/**
- * Show an image of the server in an img element. Where there is a key the image is fetched, because only a script can
- * send the key. If it fails, the element gets its "error" event either way.
- */
+/** Show an image of the server in an img element, which gets its "error" event if it fails. Only a script can send a key. */
 export async function show(image, path) {
   const url = address(path);
   image.dataset.path = path;

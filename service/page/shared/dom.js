@@ -73,10 +73,7 @@ export function closeOutside(menu) {
   });
 }
 
-/**
- * What the browser keeps for this page: `forTab` for as long as the tab is open, `forSite` for good. A browser that blocks site
- * data, or whose storage is full, throws; what it does not take is not kept.
- */
+/** What the browser keeps, `forTab` while the tab is open, `forSite` for good; nothing if it blocks site data, or its storage is full. */
 function storage(name) {
   const touch = (use) => {
     try { return use(window[name]); } catch { return null; }

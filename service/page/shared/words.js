@@ -41,8 +41,22 @@ export function thingNames(things) {
   });
 }
 
-/** What a thing was guessed to be, if sure: of such guesses for drawings by mouse, 0.8 were right, of others 0.25; of fresh sketches 0.94 and 0.6. */
-export const sure = (guess) => (guess?.probability >= 0.6 ? guess.word : undefined);
+// A guess of this probability is sure: of such guesses for drawings by mouse, 0.8 were right, of others 0.25; of fresh sketches 0.94 and 0.6.
+export const SURE = 0.6;
+
+/** What a thing was guessed to be, if sure. */
+export const sure = (guess) => (guess?.probability >= SURE ? guess.word : undefined);
+
+/** What was understood of a drawing, and a question. `things` by pairs of a name, "" if nobody knows, and whether it is sure. */
+export function understood(things) {
+  const each = things.map(([name, known]) => (name ? `${known ? "" : "perhaps "}${withArticle(name)}` : "something unknown"));
+  const once = [...new Set(each)].map((one) => (each.indexOf(one) < each.lastIndexOf(one) ? `${one} (${each.filter((other) => other === one).length} times)` : one));
+  if (`${each}` === "something unknown") { return "I do not know what this is. What is it?"; }
+  return `I see ${new Intl.ListFormat("en-GB").format(once)}. What is ${things.length > 1 ? "the one marked" : "it"}?`;
+}
+
+// What comes in pairs, such as scissors, has no article.
+const withArticle = (name) => (/[^isu]s$/.test(name) ? name : `${/^[aeiou]/.test(name) ? "an" : "a"} ${name}`);
 
 /** What a thing was guessed to be, in doubt with a question mark, as its label has it; "" if nothing. */
 export const guessed = (guess) => sure(guess) ?? (guess ? `${guess.word}?` : "");
@@ -69,30 +83,18 @@ export function noPhotos(none, filtered) {
     : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
 }
 
-/** The remark above the photos: what a text was searched for; that perhaps no photo fits, or that drawing and text both count. */
-export function fitRemark({ word_means: means = "", word_read: read, word_ignored: ignored = [], word_fits: wordFits, sketch_fits: sketchFits, things = [], guesses = [] }, text) {
+/** The remark above the photos: what a text was searched for, what of it no photo seems to show, or that it is no thing drawn. */
+export function fitRemark({ word_means: means, word_read: read, word_ignored: ignored = [], word_fits: fits, things = [] }, text) {
   const typed = text ?? read;
-  // What nobody named was guessed, perhaps wrongly.
-  const missing = wordFits === false ? [typed] : things.filter(({ fits, word }) => fits === false && word).map(({ word }) => word);
+  const missing = fits === false ? [typed] : things.filter((one) => one.fits === false && one.word).map(({ word }) => word);
   const named = [...new Set(missing)].map((word) => `\u201c${word}\u201d`).join(" or ");
-  const unfit = named ? `shows ${named}` : sketchFits === false ? "looks like your drawing" : "";
-  // However it is searched for, no photo shows what is not there.
-  const then = things.length > 1 && !named ? "Try without Things or Places." : "These are the closest.";
-  // Several things have words of their own; of many meanings the answer names only some.
-  const comparable = text && sure(guesses[0]) && things.length < 2 && !means.endsWith(" more");
-  const said = plain(read ?? typed ?? "");
-  const agree = guesses.some(({ word }) => plain(`${said} ${means}`).includes(plain(word)) || plain(word).includes(said));
-  const both = `Searched for \u201c${text}\u201d with your drawing, which looks like \u201c${guesses[0]?.word}\u201d. Remove one to search for either alone.`;
-  const anywhere = `\u201c${text}\u201d is looked for anywhere. If you drew it, name it on the drawing.`;
-  const loose = text && things.length > 1 && !things.some(({ word }) => word);
+  const anywhere = text && things.length > 0 && !things.some(({ word }) => word);
   return [
     means && `${typed}: searched for ${means}.`,
     ignored.length && `Left out: ${ignored.join(", ")}.`,
-    unfit ? `Not sure that anything here ${unfit}. ${then}` : comparable && !agree ? both : loose ? anywhere : "",
+    named ? `Not sure that anything here shows ${named}. These are the closest.` : anywhere && `\u201c${text}\u201d is looked for anywhere. If you drew it, name it on the drawing.`,
   ].filter(Boolean).join(" ");
 }
-
-const plain = (word) => word.toLowerCase().replaceAll("-", " ");
 
 /** An unknown word, what is searched for without it, and what to do, in one line. `rest`: whether others are left */
 export function unknownWord(word, rest, similar) {
@@ -151,11 +153,7 @@ export function percent(share) {
   return `${shown}\u00a0%`.replace("-", "\u2212");
 }
 
-/**
- * How well two squares match, of their cosine. For quarters of 54 sketches, the best match was strong in 29 % of the photos
- * that show what was drawn and in 10 % of similar ones that do not, at least fair in 83 % and 51 %. In the first four photos,
- * 92 % of the strong ones were on the thing.
- */
+/** How well two squares match, of their cosine: in the first four photos for 54 sketches, 92 % of the strong ones were on the thing. */
 export const strength = (cosine) => cosine >= 0.4 ? "strong" : cosine >= 0.25 ? "fair" : "weak";
 
 /** What the order of photos depends on beside what they are compared with: a drawing or photo, or without one a liked photo. */
@@ -174,11 +172,9 @@ export const lost = ({ cosine, detected, doubted, unsure }) => !detected && (dou
 export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
 
 /**
- * How well a photo shows a thing, as it was drawn. In the first six photos for 188 drawings of one to three things, 0.95 of the
- * regions that match well (0.74 for several things) were on such a thing, 0.81 (0.47) of those that do partly, and 0.17 (0.15) of
- * the others; for 240 quick drawings, 0.88 (0.70), 0.72 (0.51) and 0.68 (0.50). In 600 photos,
- * 0.94 of the boxes of a certainty of 0.6 or more were on such a thing, and 0.52 of the others from 0.2 on. Of 231 things with the
- * colour of a pen on a fifth of their box 0.01 are said to have another one, of those without its hue 0.82.
+ * How well a photo shows a thing, as it was drawn. In the first six photos for 188 drawings, 0.95 of the regions that match well (0.74 for
+ * several things) were on such a thing, 0.81 (0.47) of those that do partly, and 0.17 (0.15) of the others; in 600 photos, 0.94 of the
+ * boxes of at least 0.6. Of 231 things with the pen's colour 0.01 are said to have another one, of those without its hue 0.82.
  */
 export function foundThing(thing) {
   const how = lost(thing) ? "not clear where" : unclear(thing) ? "perhaps here" : thing.detected ? "seen here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;

@@ -145,10 +145,7 @@ function number(overlay, pairs, side) {
   });
 }
 
-/**
- * The ninths of the `prepared` picture that the network saw, {name, place, cells}, by their cells of a square grid, without bare
- * paper: its tokens match each other well, which means nothing.
- */
+/** The ninths, {name, place, cells}, of the `prepared` picture that the network saw; without bare paper, whose matches mean nothing. */
 export function partsOf(prepared, grid) {
   const { naturalWidth: width, naturalHeight: height } = prepared;
   const context = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });

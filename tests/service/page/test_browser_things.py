@@ -21,6 +21,7 @@ from selenium.webdriver.common.keys import Keys
 from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import draw_photo, draw_sketch
 from sketch_search.model import Matcher
+from sketch_search.model.engine import Vocabulary
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.settings import Settings
 from tests import browser
@@ -137,6 +138,13 @@ def press(driver: Browser, place: int, deed: str) -> None:
     driver.find_element(By.ID, f"held-{deed}").click()
 
 
+def offer(driver: Browser, place: int, choice: str) -> None:
+    """Press a label by a pointer, and then this choice below it."""
+    label = driver.find_elements(By.CSS_SELECTOR, "#things p")[place]
+    label.find_element(By.TAG_NAME, "input").click()
+    label.find_element(By.XPATH, f".//button[.='{choice}']").click()
+
+
 def rename(driver: Browser, place: int, word: str) -> None:
     field = driver.find_elements(By.CSS_SELECTOR, "#things input")[place]
     field.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE, word, Keys.ENTER)
@@ -201,13 +209,12 @@ def test_things_seen_in_a_picture_are_said_and_framed(desk: Browser, scenes: Ser
     field.send_keys(Keys.ENTER)
     wait(desk).until(lambda d: text(d, "parts-things").startswith("tent, "))
     press(desk, 1, "join")
-    wait_for_photos(desk, lambda d: labels(d) == [])
+    wait_for_photos(desk, lambda d: len(labels(d)) == 1)
     assert desk.find_element(By.ID, "places-switch").is_displayed()
-    wait(desk).until(lambda d: d.find_element(By.ID, "parts-apart").is_displayed())
-    desk.find_element(By.ID, "parts-apart").click()
+    offer(desk, 0, "Its two parts")
     wait_for_photos(desk, lambda d: len(labels(d)) == 2)
     desk.back()
-    wait_for_photos(desk, lambda d: labels(d) == [])
+    wait_for_photos(desk, lambda d: len(labels(d)) == 1)
     desk.back()
     wait_for_photos(desk, lambda d: len(labels(d)) == 2)
     assert labels(desk)[0] == "tent"
@@ -277,7 +284,6 @@ def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, mo
     draw(desk, DESKTOP, [[grip, (0.1, -0.6)]])
     wait(desk).until(lambda d: d.execute_script(f"const [a, b] = (() => {{ {frames} }})(); return a < b"))
     wait_for_photos(desk, lambda d: {"thing"} <= d.execute_script(sent)[1][0].keys())
-    assert text(desk, "guesses") == ""
     assert labels(desk) == ["car", "umbrella"]
     rename(desk, 0, "car")
     wait(desk).until(lambda d: '"word":"car"' in d.execute_script(f"return {STORED}"))
@@ -522,9 +528,8 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     wait_for_photos(desk, lambda d: text(d, "parts-things") == "car, umbrella")
     rename(desk, 1, "tent")
     wait_for_photos(desk)
-    wait(desk).until(lambda d: text(d, "guesses") == "car?")
-    desk.find_element(By.CSS_SELECTOR, "#guesses button").click()
-    wait_for_photos(desk, lambda d: text(d, "guesses") == "")
+    offer(desk, 0, "car")
+    wait_for_photos(desk)
     words = f"return JSON.parse({STORED}).marks.map(({{ word }}) => word)"
     assert set(desk.execute_script(words)) == {"car", "tent"}
     desk.find_element(By.ID, "word").send_keys("giraffe", Keys.ENTER)
@@ -533,6 +538,80 @@ def test_a_person_says_what_a_thing_is_by_typing_over_its_label(desk: Browser, s
     car, tent, *unseen = matches(desk)
     assert [line.partition(":")[0][1:].strip() for line in (car, tent)] == ["car", "tent"]
     assert "No “giraffe” seen here." in unseen
+
+
+@pytest.fixture
+def doubting(scenes: Served, monkeypatch: pytest.MonkeyPatch) -> Served:
+    """A server that is half as sure of its guesses."""
+    guess = Vocabulary.guess
+    monkeypatch.setattr(Vocabulary, "guess", lambda self, sketches: guess(self, sketches) / 2)
+    return scenes
+
+
+def said(driver: Browser) -> set[str]:
+    """Returns the words that a person gave to things."""
+    return set(driver.execute_script(f"return JSON.parse({STORED}).marks.map(({{ word }}) => word)")) - {None}
+
+
+def choices(driver: Browser) -> list[str]:
+    buttons = driver.find_elements(By.CSS_SELECTOR, "#things button")
+    return [button.text for button in buttons if button.is_displayed()]
+
+
+@pytest.mark.parametrize("screen", [TALL, DESKTOP], ids=lambda screen: screen.name)
+def test_a_doubtful_thing_is_asked_for_and_named_by_one_press(
+    opened: Browser, doubting: Served, screen: Screen
+) -> None:
+    with on_screen(opened, screen) as driver:
+        driver.get(doubting.url)
+        draw_example(driver, "Umbrella", 0, 0.2, screen)
+        wait_for_photos(driver, lambda d: text(d, "seen-said") == "I see perhaps an umbrella. What is it?")
+        (field,) = driver.find_elements(By.CSS_SELECTOR, "#things input")
+        assert (field.get_attribute("value"), field.get_attribute("placeholder")) == ("", "umbrella?")
+        assert choices(driver) == []
+        assert axe_complaints(driver) == []
+        pointer = POINTER_TOUCH if screen.phone else POINTER_MOUSE
+        actions = ActionBuilder(driver, mouse=PointerInput(pointer, pointer), duration=8)  # type: ignore[no-untyped-call]
+        hand: Any = actions.pointer_action
+        hand.move_to(field).pointer_down().pointer_up()
+        actions.perform()
+        wait(driver).until(lambda d: len(choices(d)) >= 5)
+        assert choices(driver)[0] == "umbrella"
+        assert choices(driver)[4] == "Something else…"
+        assert (field.get_attribute("inputmode") == "none") == screen.phone, "the keyboard of a phone stays away"
+        assert run(driver, "covered", "#things .offers") == []
+        check_suits_everybody(driver, screen)
+        other = choices(driver)[1]
+        driver.find_elements(By.CSS_SELECTOR, "#things .offers button")[1].click()
+        wait_for_photos(driver, lambda d: said(d) == {other} and labels(d) == [other])
+        assert text(driver, "seen-said") == ""
+
+
+def test_the_least_sure_of_several_things_is_asked_for_and_named_by_keys(desk: Browser, doubting: Served) -> None:
+    desk.get(doubting.url)
+    draw_example(desk, "Car", -0.55, 0.3)
+    draw_example(desk, "Umbrella", 0.55, 0.1)
+    asks = "I see perhaps a car and perhaps an umbrella. What is the one marked?"
+    wait_for_photos(desk, lambda d: text(d, "seen-said") == asks)
+    marked = desk.find_element(By.CSS_SELECTOR, "#things .asked input").get_attribute("placeholder")
+    first, *_, last = desk.find_elements(By.CSS_SELECTOR, "#guesses button")
+    assert f"{first.text}?" == marked
+    last.click()
+    assert desk.switch_to.active_element.get_attribute("placeholder") == marked
+    desk.switch_to.active_element.send_keys("tent", Keys.ENTER)
+    wait_for_photos(desk, lambda d: said(d) == {"tent"} and len(guessed_words(d)) == 5)
+    assert "perhaps" in text(desk, "seen-said")
+    desk.execute_script("document.getElementById('paper').focus()")
+    while not desk.execute_script("return document.activeElement.matches('.asked input')"):
+        ActionChains(desk).send_keys(Keys.TAB).perform()
+    ActionChains(desk).send_keys(Keys.ENTER, Keys.ENTER).perform()
+    wait_for_photos(desk, lambda d: len(said(d)) == 2 and text(d, "seen-said") == "")
+    offer(desk, 0, "Part of another thing")
+    wait_for_photos(desk, lambda d: len(labels(d)) == 1)
+
+
+def guessed_words(driver: Browser) -> list[str]:
+    return [button.text for button in driver.find_elements(By.CSS_SELECTOR, "#guesses button")]
 
 
 def test_names_that_are_typed_one_right_after_the_other_all_stay(desk: Browser, scenes: Served) -> None:
@@ -566,7 +645,6 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         wait_for_photos(driver, lambda d: len(labels(d)) == 2)
         assert run(driver, "covered", "#things") == []
         assert run(driver, "labels_astray", True) == []
-        driver.execute_script("document.getElementById('guesses').classList.add('stale')")
         check_suits_everybody(driver, screen)
         first = driver.find_element(By.ID, "results").rect["y"]
         assert first - driver.find_element(By.ID, "bar").rect["y"] < 160
