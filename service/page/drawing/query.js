@@ -2,7 +2,8 @@
 
 import { check, choice, download, byId } from "../shared/dom.js";
 import { read, stepKey } from "../shared/history.js";
-import { fromDataUrl, pastedImage, kindOf, kindOfFile, open, toDataUrl } from "./picture.js";
+import { turned } from "./ink.js";
+import { fromDataUrl, pastedImage, kindOf, kindOfFile, open, toDataUrl, turnedRight } from "./picture.js";
 import { drawingOf, restore, save, withDrawing } from "./saved.js";
 import { piecesOf, strokesOf, thingsOf } from "./things.js";
 
@@ -138,6 +139,14 @@ export function createQuery(paper, react) {
       }
       const drawn = as === "photo" ? { things: [], strokes: [] } : { things, strokes: strokesOf(marks, place) };
       return { blob: await paper.png(), kind: as, marks, ...drawn };
+    },
+    /** Turn the image on the paper to the right, with what is drawn on it. */
+    async turnImage() {
+      const [{ dots, ...mark }, ...drawn] = paper.marks;
+      const source = turnedRight(mark.image);
+      const shown = await open(source);
+      const right = (one) => turned(one, { x: 0.5, y: 0.5 }, Math.PI / 2);
+      if (paper.image === mark.image) { paper.replace([{ ...mark, source, image: shown }, ...drawn.map(right)]); }
     },
     async restore() {
       const kept = await restore();

@@ -68,10 +68,10 @@ async function read(given) {
   try {
     // Once, all sheets were square.
     const { version, format = "square", search = "", marks } = await given();
-    if (version === VERSION && format in FORMATS) { return { format, search, marks: await Promise.all(marks.map(readMark)) }; }
+    return version === VERSION && format in FORMATS ? { format, search, marks: await Promise.all(marks.map(readMark)) } : null;
   } catch {
+    return null;
   }
-  return null;
 }
 
 const readMark = async ({ points, ...mark }) =>

@@ -3,21 +3,8 @@
 import { inked, isWhite, outline, placeOf, pointAt, RIM, shapeOf, sharesOf, sheet, WHITE } from "./ink.js";
 
 export const PENS = {
-  Black: "#000000",
-  Grey: "#8a8a8a",
-  "Light grey": "#c2c2c2",
-  White: WHITE,
-  Brown: "#7a4a2b",
-  Skin: "#e3ab84",
-  Beige: "#d9c7a0",
-  Red: "#c8322b",
-  Pink: "#e58fb0",
-  Orange: "#e08214",
-  Yellow: "#e8c11c",
-  Green: "#2e8b57",
-  "Light blue": "#8cc4e8",
-  Blue: "#2666b8",
-  Purple: "#7b4fa3",
+  Black: "#000000", Grey: "#8a8a8a", "Light grey": "#c2c2c2", White: WHITE, Brown: "#7a4a2b", Skin: "#e3ab84", Beige: "#d9c7a0", Red: "#c8322b",
+  Pink: "#e58fb0", Orange: "#e08214", Yellow: "#e8c11c", Green: "#2e8b57", "Light blue": "#8cc4e8", Blue: "#2666b8", Purple: "#7b4fa3",
 };
 // Of the things, one after the other. Colour-blind people can also distinguish them.
 export const TINTS = ["#d55e00", "#0072b2", "#b0478a", "#00785a", "#8a6a00", "#5f605a", "#12523f", "#7b2d26"];

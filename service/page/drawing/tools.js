@@ -31,9 +31,10 @@ export function connectTools(paper, query) {
     draw(picker.value);
   });
   for (const name of ["undo", "redo"]) { byId(name).addEventListener("click", () => paper[name]()); }
-  byId("turn").addEventListener("click", () => {
-    paper.turn();
-    byId("heard").textContent = `The paper is ${paper.format} now.`;
+  byId("turn").addEventListener("click", async () => {
+    const { image } = paper;
+    await (image ? query.turnImage() : paper.turn());
+    byId("heard").textContent = image ? "The image is turned." : `The paper is ${paper.format} now.`;
   });
   paper.addEventListener("start", () => (byId("invitation").hidden = true));
   paper.addEventListener("open", () => say("The bucket fills a closed outline: draw one around this place first."));
@@ -47,8 +48,8 @@ export function connectTools(paper, query) {
     byId("undo").disabled = isFile || !paper.canUndo;
     byId("redo").disabled = isFile || !paper.canRedo;
     document.documentElement.style.setProperty("--shape", paper.shape);
-    byId("turn").disabled = isFile || Boolean(paper.image);
-    byId("turn").title = paper.image ? "The paper has the shape of the image" : `Paper: ${paper.format}. Press for another shape (T)`;
+    byId("turn").disabled = isFile;
+    byId("turn").title = paper.image ? "Turn the image (T)" : `Paper: ${paper.format}. Press for another shape (T)`;
     byId("invitation").hidden = paper.marks.length > 0;
     say("");
   };

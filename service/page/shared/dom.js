@@ -61,9 +61,7 @@ export function progress(bar, share) {
 
 /** Close the menu on Escape, and as soon as something else is used. */
 export function closeOutside(menu) {
-  document.addEventListener("pointerdown", (event) => {
-    if (!menu.contains(event.target)) { menu.open = false; }
-  });
+  document.addEventListener("pointerdown", ({ target }) => { menu.open &&= menu.contains(target); });
   menu.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && menu.open) {
       event.stopPropagation();

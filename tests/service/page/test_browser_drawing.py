@@ -1,6 +1,7 @@
 import io
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -512,3 +513,33 @@ def test_a_small_image_with_nothing_drawn_on_it_is_sent_as_it_is(
         wait(desk).until(lambda d: d.execute_script("return searches.length") == 2)
         with Image.open(io.BytesIO(looking.last_search(desk))) as image:
             assert image.size == (512, round(512 * size[1] / size[0]))
+
+
+def test_an_image_that_lies_on_its_side_is_turned_by_one_press_with_what_is_drawn_on_it(
+    desk: Browser, server: Served, tmp_path: Path
+) -> None:
+    sketch = draw_sketch().resize((300, 200))
+    file = tmp_path / "a sketch.png"
+    file.write_bytes(encoded(sketch))
+    with before_pages(desk, "record_searches"):
+        desk.get(server.url)
+        desk.find_element(By.ID, "file").send_keys(str(file))
+        wait_for_photos(desk)
+        desk.find_element(By.ID, "turn").click()
+        wait(desk).until(lambda d: d.execute_script("return searches.length") == 2)
+        with Image.open(io.BytesIO(looking.last_search(desk))) as image:
+            assert image.convert("RGB") == sketch.transpose(Image.Transpose.ROTATE_270)
+        # A line near the left edge is near the upper one.
+        draw(desk, DESKTOP, [[(-0.9, -0.9), (-0.9, 0.9)]])
+        desk.find_element(By.ID, "turn").click()
+        wait(desk).until(lambda _: looking.paper(desk).shape[1] > looking.paper(desk).shape[0])
+        top = looking.paper(desk)[: looking.paper(desk).shape[0] // 8]
+        assert (top.min(axis=2) < 128).any(axis=0).mean() > 0.5
+        for shape in (2 / 3, 2 / 3, 3 / 2):
+            desk.find_element(By.ID, "undo").click()
+            wait(desk).until(partial(_has_shape, shape))
+
+
+def _has_shape(shape: float, driver: Browser) -> bool:
+    height, width, _ = looking.paper(driver).shape
+    return bool(width / height == pytest.approx(shape, abs=0.01))

@@ -207,7 +207,7 @@ def test_the_colour_of_a_thing_is_that_of_the_middle_of_its_box(tmp_path: Path, 
 
 def test_the_pens_are_the_coloured_ones_of_the_page() -> None:
     script = (Path(__file__).parents[4] / "service" / "page" / "drawing" / "things.js").read_text(encoding="utf-8")
-    pens = re.findall(r'^  "?([\w ]+)"?: "#(\w{6})",$', script, re.MULTILINE)
+    pens = re.findall(r'(\w[\w ]*)"?: "#(\w{6})"', script.partition("PENS = {")[2].partition("}")[0])
     assert [tuple(bytes.fromhex(pen)) for name, pen in pens if name not in {"Black", "Grey", "Light grey"}] == list(
         PENS
     )
