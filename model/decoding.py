@@ -43,7 +43,8 @@ class Job:
     of the whole photo that ``fit_photo`` makes of the same decoding; None for none. parts: whether all this is made
     of its parts, too. sent: whether the picture was sent, perhaps in JSON. strokes: how many bytes behind the
     picture are its strokes as JSON. everything: whether writing and marks beside the drawing count; they do if its
-    strokes are known. page: that of a file of several, from 1; 0 for the one with most ink that is no writing.
+    strokes are known. page: that of a file of several, from 1; 0 for the one with most ink that is no writing. turn: by
+    so many degrees clockwise, a multiple of 90.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -58,6 +59,7 @@ class Job:
     strokes: int = 0
     everything: bool = False
     page: int = 0
+    turn: int = 0
 
     @classmethod
     def preparing(
@@ -73,7 +75,13 @@ class Job:
         if isinstance(file, bytes):
             data, lines = (file[: -self.strokes], file[-self.strokes :]) if self.strokes else (file, b"")
             file = images.read_image_file(images.picture_of_body(data) if self.sent else data)
-            strokes = () if not self.drawing else images.read_strokes(lines) if lines else images.saved_strokes(file)
+            strokes = (
+                ()
+                if not self.drawing or self.turn
+                else images.read_strokes(lines)
+                if lines
+                else images.saved_strokes(file)
+            )
         opened = images.open_dated(
             file,
             max_pixels=self.max_pixels,
@@ -82,7 +90,7 @@ class Job:
             declare=declare,
             page=self.page,
         )
-        image = opened.image
+        image = opened.image.rotate(-self.turn, expand=True) if self.turn else opened.image
         if self.longest_side is not None:
             image.thumbnail((self.longest_side, self.longest_side), Image.Resampling.LANCZOS)
         if self.preprocessing is not None and self.drawing:

@@ -121,7 +121,7 @@ class Engine:
             raise BadSearch("Strokes are those of one drawing: send one picture with them, without kind=photo.")
         job = Job.preparing(self._matcher.preprocessing, kind, self._settings.max_pixels)
         job = replace(job, drawing=kind == "sketch", sent=True, strokes=len(strokes))
-        job = replace(job, everything=options.writing == "yes", page=options.page)
+        job = replace(job, everything=options.writing == "yes", page=options.page, turn=options.turn)
         parts = []
         for number, file in enumerate(files, 1):
             try:

@@ -41,6 +41,7 @@ class LocateParams(query.Params):
     colours: query.Colours = Field(default="auto", description="As in a search.")
     writing: query.Writing = query.WRITING
     page: query.AtLeast0 = query.PAGE
+    turn: query.Turn = query.TURN
 
     @property
     def splits(self) -> bool:

@@ -87,6 +87,12 @@ PAGE: Any = Field(
     "answer's `page` says which.",
     examples=[2],
 )
+Turn = Annotated[int, Field(ge=0, le=270, multiple_of=90)]
+TURN: Any = Field(
+    default=0,
+    description="Turn the picture clockwise by 90, 180 or 270 degrees: a paper photographed from above may lie askew.",
+    examples=[90],
+)
 AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]
 AtLeast1 = Annotated[int, Field(ge=1, le=2**31)]
 
@@ -292,6 +298,7 @@ class SearchQuery(Params):
     )
     writing: Writing = WRITING
     page: AtLeast0 = PAGE
+    turn: Turn = TURN
     folder: tuple[Folder, ...] = Field(
         default=(),
         max_length=MAX_NAMED,

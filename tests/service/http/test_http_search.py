@@ -326,6 +326,19 @@ def test_writing_beside_a_drawing_counts_on_demand_and_a_page_can_be_named(http:
     assert answer.status_code == 200
 
 
+def test_a_picture_that_lies_on_its_side_is_turned_on_demand(http: httpx.Client) -> None:
+    def found(sketch: Image.Image, path: str = "/search", **params: str | int) -> list[tuple[int, float]]:
+        answer = http.post(path, content=encoded(sketch), params={"k": 5, **params}).raise_for_status().json()
+        return [(result["id"], result["raw_score"]) for result in answer["results"]]
+
+    sketch = draw_sketch().resize((300, 200))
+    upright, lying = found(sketch), sketch.rotate(90, expand=True)
+    assert found(lying, turn=90) == upright
+    assert found(lying) != upright
+    assert found(sketch.rotate(180), turn=180, kind="photo") == found(sketch, kind="photo")
+    assert error(http.post("/search?turn=45", content=encoded(sketch)), "turn") == (422, "bad_parameter")
+
+
 # The first 1,024 bytes, as SECURITY.md says.
 BEGINNING = 1024
 # Strokes that were forged are passed over.
