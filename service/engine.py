@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sketch_search.indexer import NETWORK_OF, PhotoEntry, PhotoFilter, network_of, open_index
+from sketch_search.indexer import NETWORK_OF, PhotoEntry, network_of, open_index
 from sketch_search.model import Matcher, load
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.errors import BlankSketch
@@ -155,12 +155,12 @@ class Engine:
         while True:
             try:
                 answer = self.searcher(gallery).search(sketch, query, text)
-                for folder in () if answer.candidates or gallery.missing else query.folder:
-                    if not gallery.count_passing(PhotoFilter((folder,))).any():
-                        raise BadSearch(
-                            f"No indexed photo is below the folder {folder!r}; write it as results show paths, which "
-                            "begin with the name of their indexed folder if there are several."
-                        )
+                of_none = () if answer.candidates or gallery.missing else gallery.without_photos(query.folder)
+                if of_none:
+                    raise BadSearch(
+                        f"No indexed photo is below the folder {of_none[0]!r}; write it as results show paths, which "
+                        "begin with the name of their indexed folder if there are several."
+                    )
                 return answer.model_copy(update={"next": next_place(query, place, answer)})
             except ShardsLost as lost:
                 gallery = gallery.without(lost)

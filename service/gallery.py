@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 # The most bytes of a thumbnail's file. One of noise, of the largest size, has 0.8 million.
 _LARGEST = 4 * 2**20
+# Filters whose photos are kept in order, 16 bytes for each.
+_LISTS_KEPT = 4
 
 
 def file_manager() -> list[str] | None:
@@ -170,6 +173,8 @@ class LocalGallery(PhotoGallery):
         regions = made.regions if made.tokens > 1 else 0
         super().__init__(index, matcher, clusters, made.tokens, regions, index.boxes_kept)
         self.index, self.system = index, index.manifest.system
+        # The next page is of the same photos.
+        self._newest = lru_cache(maxsize=_LISTS_KEPT)(index.newest)
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id
         self.created, self.computed = index.manifest.created, index.manifest.computed
@@ -178,9 +183,14 @@ class LocalGallery(PhotoGallery):
         """Returns shards without these, too. Raises ``lost`` if there are none of them."""
         raise lost
 
-    def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
-        """Finds the newest photos that pass a filter: their rows, newest first, and their days, as ordinals."""
-        return self.index.newest(photo_filter, count)
+    def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64], int]:
+        """Finds the newest photos that pass a filter: their rows, newest first, days, as ordinals, and how many do."""
+        rows, days = self._newest(photo_filter)
+        return rows[:count], days[:count], len(rows)
+
+    def without_photos(self, folders: Sequence[str]) -> tuple[str, ...]:
+        """Returns those of these folders, as results show them, below which there is no photo."""
+        return self.index.without_photos(folders)
 
     def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:
         """Returns the rows of the photos with these ids, (m,). Raises UnknownPhoto."""

@@ -15,6 +15,7 @@ from typing import Any
 from sketch_search.indexer.errors import REPAIR, IndexDamaged, unreadable
 from sketch_search.indexer.store.files import MAX_TIME, MIN_TIME, FileStamp, is_unicode, spellings
 from sketch_search.indexer.store.location import FileKey, key_shown, with_folders
+from sketch_search.model.limits import pause
 
 CATALOG_FILE = "photos.sqlite"
 _NS = 10**9
@@ -27,6 +28,8 @@ _SECONDS = f"(mtime - (mtime < 0) * {_NS - 1}) / {_NS}"
 _DATED = f"coalesce(taken, CAST(julianday(date({_SECONDS}, 'unixepoch', 'localtime')) - {_JULIAN} AS INTEGER))"
 # A time near 0 is from a program that knew none.
 _CHANGED = f"mtime NOT BETWEEN {-_DAY} AND {365 * _DAY}"
+# Steps of SQLite's machine, a few milliseconds, between two pauses of a query.
+_STEPS = 20_000
 # The first year whose local times all systems can convert, and the last whose times SQLite can store.
 _FIRST_YEAR, _LAST_YEAR = 1971, 2261
 
@@ -194,11 +197,18 @@ class Catalog(AbstractContextManager["Catalog"]):
             raise unreadable(path, error) from error
         # A server's threads share the connection, and take turns; of a build, one thread reads it.
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._database = self._connect()
+        # Long queries have others, of which one is open before the file can be deleted.
+        self._others, self._closed = [self._connect()], False
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
     def close(self) -> None:
         with self._lock:
-            self._database.close()
+            self._closed = True
+            for database in (self._database, *self._others):
+                database.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -242,19 +252,28 @@ class Catalog(AbstractContextManager["Catalog"]):
         query = "SELECT id FROM photos WHERE root = ? AND path = ? AND status = 'indexed'"
         return next((int(number) for (number,) in self._all(query, root, path)), None)
 
-    def segment_rows_of(self, photo_filter: PhotoFilter, names: Sequence[str]) -> list[tuple[str, int]]:
-        """Finds segment and row of each indexed file that passes; files with equal content share a row."""
+    def segment_rows_of(self, photo_filter: PhotoFilter, names: Sequence[str]) -> Iterator[tuple[str, int]]:
+        """Yields segment and row of each indexed file that passes; files with equal content share a row."""
         condition, values = _passing(photo_filter, names)
-        return self._all(f"SELECT segment, row FROM photos WHERE {condition}", *values)
+        return self._giving_way(f"SELECT segment, row FROM photos WHERE {condition}", *values)
 
-    def newest(self, photo_filter: PhotoFilter, names: Sequence[str], count: int) -> list[tuple[str, int, int]]:
-        """Finds segment, row and day of the newest photos that pass; the day is the file's, or of its last change."""
+    def newest(self, photo_filter: PhotoFilter, names: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+        """Yields segment, row and day, the file's or that of its last change, of the photos that pass, newest first."""
         condition, values = _passing(photo_filter, names)
         query = (
             f"SELECT segment, row, CAST(max({_DATED}) AS INTEGER) FROM photos WHERE {condition} GROUP BY segment, row "
-            f"ORDER BY max({_DATED}) DESC, max(mtime) DESC, min(id) LIMIT ?"
+            f"ORDER BY max({_DATED}) DESC, max(mtime) DESC, min(id)"
         )
-        return self._all(query, *values, count)
+        return self._giving_way(query, *values)
+
+    def without_photos(self, folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+        """Returns those of these folders, as results show them, below which no indexed file is."""
+
+        def is_empty(folder: str) -> bool:
+            condition, values = _passing(PhotoFilter((folder,)), names)
+            return not any(self._giving_way(f"SELECT 1 FROM photos WHERE {condition} LIMIT 1", *values))
+
+        return tuple(filter(is_empty, folders))
 
     def folders(self) -> Iterator[tuple[int, str, int]]:
         """Yields root, path and number of the indexed files that are in each folder itself; "" for a root."""
@@ -283,9 +302,39 @@ class Catalog(AbstractContextManager["Catalog"]):
         with self._lock:
             return [*self._rows(query, *values)]
 
-    def _rows(self, query: str, *values: int | str) -> Iterator[tuple[Any, ...]]:
+    def _giving_way(self, query: str, *values: int | str) -> Iterator[tuple[Any, ...]]:
+        """Runs a query that may read all files, which pauses between its steps."""
+        stopped = list[BaseException]()
+
+        def step() -> bool:
+            try:
+                pause()
+            except BaseException as error:
+                stopped.append(error)
+            return bool(stopped)
+
+        # Another query must not wait for one that has given way to it.
+        database = self._others.pop() if self._others else self._connect()
+        database.set_progress_handler(step, _STEPS)
         try:
-            yield from self._database.execute(query, values)
+            yield from self._rows(query, *values, database=database)
+        except IndexDamaged:
+            if stopped:
+                raise stopped[0] from None
+            raise
+        finally:
+            database.set_progress_handler(None, 0)
+            with self._lock:
+                if self._closed:
+                    database.close()
+                else:
+                    self._others.append(database)
+
+    def _rows(
+        self, query: str, *values: int | str, database: sqlite3.Connection | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from (database or self._database).execute(query, values)
         except sqlite3.ProgrammingError:  # an error of the caller, such as reading after close
             raise
         except sqlite3.Error as error:

@@ -188,23 +188,36 @@ class Index(AbstractContextManager["Index"]):
 
     def filter_mask(self, photo_filter: PhotoFilter) -> Mask:
         """Returns a mask (r,) by row: whether one of a photo's files passes a filter."""
-        mask = np.isin(*self._keys(self._catalog.segment_rows_of(photo_filter, self.manifest.root_names)))
+        passing = self._catalog.segment_rows_of(photo_filter, self.manifest.root_names)
+        starts = self._key_starts
+        mask = np.isin(self._keys, np.fromiter((starts[segment] + row for segment, row in passing), np.int64))
         mask[self.parts] = mask[self.parts_of]
         return mask
 
-    def newest(self, photo_filter: PhotoFilter, count: int) -> tuple[Numbers, Numbers]:
-        """Finds the newest photos that pass a filter: their rows, newest first, and their days' ordinals."""
-        rows = self._catalog.newest(photo_filter, self.manifest.root_names, count)
-        row_keys, keys = self._keys([(segment, row) for segment, row, _ in rows])
-        order = np.argsort(row_keys)
-        return order[np.searchsorted(row_keys[order], keys)], np.array([day for *_, day in rows], np.int64)
+    def newest(self, photo_filter: PhotoFilter) -> tuple[Numbers, Numbers]:
+        """Finds the photos that pass a filter: their rows, newest first, and their days' ordinals."""
+        passing, starts = self._catalog.newest(photo_filter, self.manifest.root_names), self._key_starts
+        # One after the other, because tuples take ten times the memory.
+        listed = np.fromiter(((starts[segment] + row, day) for segment, row, day in passing), np.dtype("i8, i8"))
+        order = np.argsort(self._keys)
+        return order[np.searchsorted(self._keys[order], listed["f0"])], listed["f1"].copy()
 
-    def _keys(self, segment_rows: Sequence[tuple[str, int]]) -> tuple[Numbers, Numbers]:
-        """Numbers the segment rows of all rows, (r,), and these, each a segment and a row in it, in the same way."""
-        longest = max(segment.rows for segment in self.manifest.segments)
-        numbers = {name: number for number, name in enumerate(self._segment_rows.names)}
-        keys = np.array([numbers[segment] * longest + row for segment, row in segment_rows], np.int64)
-        return self._segment_rows.sources * longest + self._segment_rows.numbers, keys
+    def without_photos(self, folders: Sequence[str]) -> tuple[str, ...]:
+        """Returns those of these folders, as results show them, below which there is no photo."""
+        return self._catalog.without_photos(folders, self.manifest.root_names)
+
+    @cached_property
+    def _keys(self) -> Numbers:
+        """A number of the segment row of each row, (r,)."""
+        starts: Numbers = np.array([self._key_starts[name] for name in self._segment_rows.names], np.int64)
+        keys: Numbers = starts[self._segment_rows.sources] + self._segment_rows.numbers
+        return keys
+
+    @cached_property
+    def _key_starts(self) -> dict[str, int]:
+        """The number of the first row of each segment."""
+        sizes = self.manifest.segment_sizes
+        return dict(zip(sizes, [0, *np.cumsum([*sizes.values()]).tolist()], strict=False))
 
     def open_photo(self, photo: int) -> FileInParts:
         """Opens the first file that has the indexed bytes. Raises UnknownPhoto; PhotoUnavailable, as reading it may."""

@@ -237,9 +237,8 @@ class Searcher:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
         check_options(options, 0)
         watch, gallery, settings = Stopwatch(), self.gallery, self.settings
-        rows, _ = gallery.newest(_filter_of(options), options.offset + (options.k or settings.default_k))
+        rows, _, count = gallery.newest(_filter_of(options), options.offset + (options.k or settings.default_k))
         photos = gallery.entries(rows[options.offset :])
-        count = int(gallery.count_passing(_filter_of(options)).sum())
         watch.lap("photos")
         of_all = {"score": 1.0, "raw_score": 0.0, "copies": () if options.fold else None}
         results = tuple(

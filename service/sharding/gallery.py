@@ -294,12 +294,16 @@ class ShardedGallery(Gallery):
             counts[start : start + len(of_shard)] = of_shard
         return counts
 
-    def newest(self, photo_filter: indexer.PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64]]:
+    def newest(self, photo_filter: indexer.PhotoFilter, count: int) -> tuple[PhotoRows, NDArray[np.int64], int]:
         answers = self._ask_all(LocalGallery.newest, photo_filter, count).items()
-        rows = np.concatenate([rows + self._layout.row_starts[shard] for shard, (rows, _) in answers])
-        days = np.concatenate([days for _, (_, days) in answers])
+        rows = np.concatenate([rows + self._layout.row_starts[shard] for shard, (rows, *_) in answers])
+        days = np.concatenate([days for _, (_, days, _) in answers])
         best = np.argsort(-days, kind="stable")[:count]
-        return rows[best], days[best]
+        return rows[best], days[best], sum(passing for _, (*_, passing) in answers)
+
+    def without_photos(self, folders: Sequence[str]) -> tuple[str, ...]:
+        answers = self._ask_all(LocalGallery.without_photos, folders).values()
+        return tuple(folder for folder in folders if all(folder in empty for empty in answers))
 
     def rows_of_ids(self, ids: Sequence[int]) -> PhotoRows:
         """Raises ShardsLost if a photo is not found but may be in a missing shard."""

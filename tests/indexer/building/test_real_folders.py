@@ -187,7 +187,7 @@ def test_a_file_time_of_nothing_is_no_day(collection: Collection, folder: Path) 
     collection.build()
     with collection.open() as index:
         wanted = PhotoFilter(before=date(2020, 1, 1))
-        rows, days = index.newest(wanted, 9)
+        rows, days = index.newest(wanted)
         assert [date.fromordinal(day) for day in days.tolist()] == [date(2017, 7, 14), date(1965, 1, 1)]
         paths = [index.photo(number).paths for number in index.ids[rows].tolist()]
         assert paths == [("now.jpg",), ("old.jpg",)]
@@ -204,7 +204,7 @@ def test_newest_photos_have_filter_days(collection: Collection, folder: Path, mo
             monkeypatch.setenv("TZ", zone)
             time.tzset()
             local = date(2017, 7, day)
-            rows, days = index.newest(PhotoFilter(after=local, before=local), 9)
+            rows, days = index.newest(PhotoFilter(after=local, before=local))
             assert (len(rows), [date.fromordinal(one) for one in days.tolist()]) == (1, [local])
     monkeypatch.undo()
     time.tzset()

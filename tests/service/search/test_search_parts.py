@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sketch_search.indexer import Index
+from sketch_search.indexer import Index, PhotoFilter
 from sketch_search.model.ranking import likeness_to
 from sketch_search.service.errors import BadSearch
+from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.schemas.search import SearchResult
 from tests.pictures import encoded
 from tests.searching import Searcher, mean_direction, searching
@@ -166,3 +167,13 @@ def test_filters_alone_find_newest_first(filtered: Searcher, asked: dict[str, An
     assert found.candidates == len(numbers) + (2 if "k" in asked else 0)
     with pytest.raises(BadSearch, match="The query is empty"):
         filtered.find(None, unlike=[filtered.index.ids[0].item()], **asked)
+
+
+def test_further_pages_of_a_filter_read_nothing_again(filtered: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery, wanted = LocalGallery(filtered.index, filtered.matcher), PhotoFilter(after=FIRST)
+    first, days, count = gallery.newest(wanted, 2)
+    assert (len(first), count) == (2, 7)
+    monkeypatch.setattr(filtered.index, "_catalog", None)
+    further, all_days, _ = gallery.newest(wanted, 5)
+    assert (further[:2].tolist(), all_days[:2].tolist()) == (first.tolist(), days.tolist())
+    assert len({*further.tolist()}) == 5
