@@ -25,6 +25,8 @@ LONGEST = 100
 OFFERED = 5
 # The least similarity, in 0..1, of an unknown word and the spelling of an offered word: one letter in three may differ.
 _LIKE, _LIKE_FOREIGN = 0.66, 0.75
+# Of a word of so many letters none may be another one, only missing, added or swapped.
+_SHORT = 4
 # The most things of a phrase that are searched for, and the most words listed for a wider word.
 MOST_THINGS, _LISTED = 4, 3
 _APART = re.compile(r"[\s_/-]+")
@@ -267,6 +269,8 @@ class WordBook:
             alike = extract(key, list(names), scorer=same, score_cutoff=least, limit=None)
             # Equally near ones of the same length come first, since letters may be swapped: "horse" before "hose".
             alike.sort(key=lambda match: (-match[1], abs(len(match[0]) - len(key))))
+            # A short word that differs by a letter is another word, such as key and keg, not a misspelt one.
+            alike = [match for match in alike if len(key) > _SHORT or _not_replaced(key, match[0])]
             near += [names[name] for name, *_ in alike]
             if near:
                 break
@@ -295,6 +299,10 @@ class WordBook:
 
     def _number(self, key: str) -> int | None:
         return self._numbers.get(key, self._stems.get(stem(key)))
+
+
+def _not_replaced(key: str, name: str) -> bool:
+    return len(key) != len(name) or sorted(key) == sorted(name)
 
 
 def _first_of(pairs: Iterable[tuple[str, Meaning]]) -> dict[str, Meaning]:

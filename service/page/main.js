@@ -127,7 +127,7 @@ function searchFailed(error) {
   const unknown = error.code === "unknown_word";
   // The search before the name of a thing comes back by itself.
   const ofThing = unknown ? drawn.dropWord(error.message) : undefined;
-  const dropped = ofThing?.name ?? (unknown ? parts.dropWord() : undefined);
+  const dropped = ofThing?.name ?? (unknown ? parts.dropWord(!query.empty() || parts.params().like.length > 0) : undefined);
   if (dropped === undefined) {
     found.fail(error);
     return;

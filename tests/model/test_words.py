@@ -52,6 +52,8 @@ def test_a_word_is_found_in_any_case_number_and_by_further_names(word: str, text
         # As it is spelt, and not as what it means is; and what it is a part of.
         *(("cellphne", "cellphone"), ("lantern", "jack o lantern")),
         *((text, "") for text in ("猫", "кошка", "qqqqq")),
+        # A short word with another letter is another word.
+        ("dig", ""),
     ],
 )
 def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: str, nearest: str) -> None:

@@ -134,10 +134,10 @@ export function createParts(removeDrawing) {
       byId("parts-hidden").textContent = hidden ? `${hidden.toLocaleString("en")} hidden` : "";
       show();
     },
-    /** Drop an unusable word for the one before it, as if it had never been there. @returns {string} the word */
-    dropWord() {
+    /** Drop an unusable word, `beside` other parts for the one before it, as if it had never been there. @returns {string} the word */
+    dropWord(beside) {
       const [word] = wanted.text;
-      wanted = { ...wanted, text: earlier.filter((other) => other !== word) };
+      wanted = { ...wanted, text: earlier.filter((other) => beside && other !== word) };
       earlier = [];
       rewrite(wanted);
       show();
