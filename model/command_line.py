@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import HomeUnknown, expand_home, installed_version, run_program
@@ -15,7 +16,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def run(command: click.Command, arguments: Sequence[str] | None, prog: str) -> int:
-    """Runs a command line, and returns its exit code. arguments: None for those of this process."""
+    """Runs a command line, and returns its exit code. arguments: None for those of this process.
+
+    If a shell asks for it by the variable ``_PROG_COMPLETE``, prints what completes the line instead.
+    """
+    variable = f"_{prog.replace('-', '_').upper()}_COMPLETE"
+    if instruction := os.environ.get(variable):
+        return shell_complete(command, {}, prog, variable, instruction)
 
     def work() -> int:
         try:
@@ -68,6 +75,9 @@ class CommandGroup(click.Group):
             args = [self.default, *args]
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return super().shell_complete(ctx, incomplete) or [CompletionItem(incomplete, type="file")]
+
     def invoke(self, ctx: click.Context) -> Any:
         done = super().invoke(ctx)
         command = self.get_command(ctx, self.default or "")
@@ -107,18 +117,34 @@ def examples(*lines: str) -> str:
     return "\n".join(["\b", "examples:", *(f"  {line}" for line in lines)])
 
 
-def a_path(text: str | Path) -> Path:
-    """Parses a path. Raises BadParameter if it is empty (that would mean the current folder) or has an unknown home."""
-    if not str(text):
-        raise click.BadParameter("a path is empty; write . for the current folder")
-    try:
-        path = expand_home(text)
-    except HomeUnknown as error:
-        raise click.BadParameter(str(error)) from error
-    # A path ./~name has become ~name, which would be read as a home folder.
-    return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
+class _Named(click.ParamType):  # type: ignore[type-arg]
+    """What may be the path of a file, which shells complete, or something else."""
+
+    name = "path"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
 
 
-def a_folder(text: str) -> Path | str:
-    """Parses a folder of photos: a URL, or a path."""
-    return text if "://" in text else a_path(text)
+class _Path(_Named):
+    """A path. Raises BadParameter if it is empty (that would mean the current folder) or has an unknown home."""
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            raise click.BadParameter("a path is empty; write . for the current folder")
+        try:
+            path = expand_home(value)
+        except HomeUnknown as error:
+            raise click.BadParameter(str(error)) from error
+        # A path ./~name has become ~name, which would be read as a home folder.
+        return path.absolute() if path.parts[:1] and path.parts[0].startswith("~") else path
+
+
+class _Folder(_Named):
+    """A folder of photos: a URL, or a path."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        return value if "://" in value else a_path.convert(value, param, ctx)
+
+
+a_name, a_path, a_folder = _Named(), _Path(), _Folder()

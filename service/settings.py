@@ -58,7 +58,8 @@ def _split(part: re.Pattern[str], value: Any) -> Any:
     """Splits a list written as text. A ValueError becomes pydantic's sentence."""
     if not isinstance(value, str):
         return value
-    if value.lstrip().startswith("["):
+    # An address of IPv6, or a folder, may begin with a bracket, too.
+    if re.match(r"\s*\[\s*[\"\]]", value):
         entries = json.loads(value)
         if not all(isinstance(entry, str) for entry in entries):
             raise ValueError(f'{value[:64]!r} is not a list of strings; write one such as ["a", "b"]')
@@ -69,6 +70,12 @@ def _split(part: re.Pattern[str], value: Any) -> Any:
 _OfPaths = BeforeValidator(partial(_split, _ADDRESS))
 _Count = Annotated[int, Field(ge=1)]
 _Names = Annotated[tuple[str, ...], BeforeValidator(partial(_split, _NAME))]
+
+
+def _check_bare(text: str, where: str) -> None:
+    """Raises ValueError for quotes around a value, which some readers of a file of variables leave there."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        raise ValueError(f"{where} has quotes around its value, which would be part of it; leave them out")
 
 
 class Settings(BaseModel):
@@ -136,7 +143,11 @@ class Settings(BaseModel):
     def _read_environment(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         """Adds the environment's values, and reads the API key from its file. Raises ValueError: both or no key."""
         texts = {name.lower(): text for name, text in os.environ.items() if text}
-        values = {name: texts[key] for name in cls.model_fields if (key := f"sbir_{name}") in texts} | arguments
+        # A file of variables may end its lines with a carriage return.
+        given = {name: texts[key].strip() for name in cls.model_fields if (key := f"sbir_{name}") in texts}
+        for name, text in given.items():
+            _check_bare(text, f"SBIR_{name.upper()}")
+        values = given | arguments
         if not (file := values.get("api_key_file")):
             return values
         if values.get("api_key"):
@@ -145,6 +156,7 @@ class Settings(BaseModel):
             key = read_regular(Path(file), _MAX_KEY).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"the API key cannot be read from {file}; SBIR_API_KEY_FILE names its file") from error
+        _check_bare(key, str(file))
         if not key:
             raise ValueError(f"there is no API key in {file}; write one into it, or leave SBIR_API_KEY_FILE out")
         return {**values, "api_key": key}

@@ -7,10 +7,10 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,15 +55,16 @@ class Photo:
     score: float
     rank: int
     copies: tuple[int, ...]
-    _source: "Searches | None" = field(repr=False, compare=False)
+    # No field, so that dataclasses.asdict and pandas see a plain record. `Searches` sets it.
+    _source: ClassVar["Searches | None"] = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_source": None}
+        return {name: value for name, value in vars(self).items() if name != "_source"}
 
     @property
     def _gallery(self) -> "Searches":
         if self._source is None:
-            raise UserError("a photo that was pickled has lost its gallery; search again.")
+            raise UserError("a photo that was copied or pickled has lost its gallery; search again.")
         return self._source
 
     def read(self) -> bytes:
@@ -78,7 +79,7 @@ class Photo:
 
     def thumbnail(self, size: int = 256) -> bytes:
         """Returns a JPEG whose longest side has at most ``size`` pixels. Raises ValueError unless it is 16 to 1024."""
-        return self._gallery._thumbnail(self.id, _check(ThumbnailParams, size=size).size)
+        return self._gallery._thumbnail(self.id, check(ThumbnailParams, size=size).size)
 
     def _repr_jpeg_(self) -> bytes:
         return self.thumbnail()
@@ -178,7 +179,7 @@ class Searches(ABC):
         options.setdefault("nearest", 0)
         if options.get("like") is not None:
             options["like"] = self._id(options["like"])
-        params = _check(ExplainParams, photo=[self._id(photo)], **options)
+        params = check(ExplainParams, photo=[self._id(photo)], **options)
         answer = self._explain(_drawn_bytes(sketch), params)
         explained = answer.photos[0]
         rows = [(match.sketch_cell, match.photo_cell) for match in explained.matches]
@@ -198,7 +199,7 @@ class Searches(ABC):
         fields |= {name: self._ids(fields[name]) for name in ("like", "unlike", "unlike_kind") if name in fields}
         if isinstance(fields.get("folder"), str):
             fields["folder"] = (fields["folder"],)
-        query = _check(self._query, **fields)
+        query = check(self._query, **fields)
         return self._search(_drawn_bytes(sketch), query)
 
     def _ids(self, photos: Liked) -> list[int]:
@@ -221,7 +222,9 @@ class Searches(ABC):
 
     def _photo(self, result: SearchResult) -> Photo:
         paths = tuple(map(self._path, result.paths))
-        return Photo(result.id, paths[0], paths, result.score, result.rank, result.copies or (), self)
+        photo = Photo(result.id, paths[0], paths, result.score, result.rank, result.copies or ())
+        vars(photo)["_source"] = self
+        return photo
 
     @abstractmethod
     def close(self) -> None:
@@ -312,8 +315,8 @@ def picture_image(picture: Picture) -> Image.Image:
     return Image.fromarray(np.rint(pixels * scale).astype(np.uint8) if pixels.dtype != np.uint8 else pixels)
 
 
-def _check(model: type[M], **options: Any) -> M:
-    """Checks the options of a call. Raises ValueError with a sentence."""
+def check(model: type[M], **options: Any) -> M:
+    """Makes a model of the options of a call. Raises ValueError with a sentence."""
     try:
         return model(**options)
     except ValidationError as error:

@@ -11,18 +11,19 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sketch_search import indexer
-from sketch_search.answers import Picture, Searches, Sketches, picture_bytes, picture_image
+from sketch_search.answers import Picture, Searches, Sketches, check, picture_bytes, picture_image
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Modality, Tokens, default_checkpoint, unit
 from sketch_search.model.terminal import printable
 from sketch_search.service.engine import Engine, name_network, open_matcher
+from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery
 from sketch_search.service.schemas.search import SearchResponse
@@ -61,6 +62,7 @@ class Gallery(Searches):
             raise indexer.BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")
         opened = [indexer.folder_of(folder) for folder in folders]
         path = Path(index).expanduser() if index is not None else _index_of(opened)
+        settings = _settings(weights, device, index=path)
         request = indexer.BuildRequest(folders, allow_root_removal=False)
         new = not (path / "CURRENT").exists()
         if opened:
@@ -71,7 +73,6 @@ class Gallery(Searches):
             )
         if progress and new:
             print(_first_time(opened), file=sys.stderr, flush=True)
-        settings = _settings(weights, device, index=path)
         matcher = open_matcher(settings)
         if update or new:
             request = replace(request, max_pixels=settings.max_photo_pixels)
@@ -88,6 +89,13 @@ class Gallery(Searches):
         if self._engine is None:
             raise ValueError("this gallery is closed; open it again")
         return self._engine
+
+    def vectors(self) -> tuple[NDArray[np.int64], NDArray[np.float16]]:
+        """Returns the ids of all photos, (n,) ascending, and their vectors of length 1, (n, d), which are those that
+        ``encode`` makes of sketches and photos, in fewer bits."""
+        index = cast(LocalGallery, self.engine.gallery).index
+        rows = index.wholes[np.argsort(index.ids[index.wholes])]
+        return index.ids[rows], index.vectors.kept(rows)
 
     def close(self) -> None:
         if self._engine is not None:
@@ -158,7 +166,7 @@ def _settings(weights: str | os.PathLike[str] | None, device: str, **paths: Path
     """Makes the settings of a server; the environment supplies the defaults."""
     if weights is not None:
         paths["weights"] = Path(weights)
-    return Settings.model_validate({"device": device, **paths})
+    return check(Settings, device=device, **paths)
 
 
 def _check_list(pictures: object) -> None:

@@ -1,6 +1,9 @@
 """Searches a gallery on a server, without loading a network."""
 
 import os
+import re
+import ssl
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -33,30 +36,44 @@ class ClientError(UserError):
 class Remote(Searches):
     """The photos of a server. Threads may share it. Raises ClientError, and ConnectionError without an answer."""
 
-    def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None, timeout: float = 60.0) -> None:
-        """Sends nothing yet. url: with the token, if any. timeout: seconds without progress. Raises ValueError."""
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        *,
+        headers: Mapping[str, str] | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | bool = True,
+        cert: str | os.PathLike[str] | tuple[str, ...] | None = None,
+    ) -> None:
+        """Sends nothing yet. Raises ValueError, or UserError for what cannot be used here.
+
+        url: with the token, if any. timeout: seconds without progress. headers: sent with each request, such as a
+        proxy's access token. verify: False, or a file or folder of certificates of authorities. cert: the client's own
+        certificate, or it and its key.
+        """
         try:
             address = httpx.URL(url)
         except httpx.InvalidURL as error:
-            raise ValueError(f"{url!r} is not the address of a server, such as http://127.0.0.1:8000") from error
-        headers = dict[bytes, bytes]()
-        for name, secret in ((b"X-API-Key", api_key), (b"X-SBIR-Token", address.params.get("token"))):
-            if secret is None:
-                continue
-            if not secret.isprintable():
-                raise ValueError("the key or the token has a character that cannot be sent, such as a line break")
-            headers[name] = secret.encode()
+            raise ValueError(f"{_bare(url)!r} is not the address of a server, such as http://127.0.0.1:8000") from error
+        sent = {**(headers or {}), "X-API-Key": api_key, "X-SBIR-Token": address.params.get("token")}
+        for name, secret in sent.items():
+            if secret is not None and not (secret.isprintable() and name.isascii()):
+                raise ValueError(f"the value of {name} has a character that cannot be sent, such as a line break")
+        coded = {name.encode(): secret.encode() for name, secret in sent.items() if secret is not None}
         base, variables = address.copy_with(query=None), {"SSL_CERT_FILE", "SSL_CERT_DIR"}
+        named = {name: value for name, value in (("verify", verify), ("cert", cert)) if value not in (None, True)}
         try:
             # No proxy of the environment could reach this machine, and without TLS no certificates are read.
-            verify = httpx.create_ssl_context() if base.scheme == "https" else False
-            variables = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+            context = _certified(verify, cert) if base.scheme == "https" else False
+            variables, named = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}, {}
             self._http = httpx.Client(
-                base_url=base, headers=headers, timeout=timeout, verify=verify, trust_env=not is_loopback(base.host)
+                base_url=base, headers=coded, timeout=timeout, verify=context, trust_env=not is_loopback(base.host)
             )
         except (OSError, ImportError, ValueError, httpx.InvalidURL) as error:
-            named = [f"{name}={value!r}" for name, value in os.environ.items() if name.upper() in variables]
-            raise UserError(f"{url} cannot be asked by {', '.join(named)}: {error}; unset or correct it.") from error
+            named = named or {name: value for name, value in os.environ.items() if name.upper() in variables}
+            by = ", ".join(f"{name}={value!r}" for name, value in named.items())
+            raise UserError(_bare(f"{base} cannot be asked by {by}: {error}; unset or correct it.")) from error
 
     def close(self) -> None:
         self._http.close()
@@ -90,11 +107,31 @@ class Remote(Searches):
         try:
             response = self._http.request(method, path, **options)
         except httpx.RequestError as error:
-            raise ConnectionError(f"no server answers at {self._http.base_url}: {printable(str(error))}") from error
+            address = _bare(str(self._http.base_url))
+            raise ConnectionError(f"no server answers at {address}: {printable(str(error))}") from error
         if response.is_success:
             return response
         detail = _parse(ErrorResponse, response).error
         raise ClientError(detail.code, detail.message, detail.request_id, response.status_code)
+
+
+def _bare(text: str) -> str:
+    """Leaves out names, passwords and tokens of the addresses in a text."""
+    return re.sub(r"([?&]token=)[^&\s'\"]*", r"\1...", re.sub(r"(?<=//)[^/?#\s]*@", "", text))
+
+
+def _certified(
+    verify: ssl.SSLContext | str | os.PathLike[str] | bool, cert: str | os.PathLike[str] | tuple[str, ...] | None
+) -> ssl.SSLContext:
+    """Makes what httpx makes of these. Raises OSError: a file cannot be read, or has no certificates."""
+    if isinstance(verify, str | os.PathLike):
+        folder = os.fspath(verify) if os.path.isdir(verify) else None
+        context = ssl.create_default_context(cafile=None if folder else verify, capath=folder)
+    else:
+        context = verify if isinstance(verify, ssl.SSLContext) else httpx.create_ssl_context(verify=verify)
+    if cert is not None:
+        context.load_cert_chain(*((cert,) if isinstance(cert, str | os.PathLike) else cert))
+    return context
 
 
 def _parse(model: type[M], response: httpx.Response) -> M:
@@ -102,5 +139,5 @@ def _parse(model: type[M], response: httpx.Response) -> M:
         return model.model_validate_json(response.content)
     except ValueError as error:
         request_id = response.headers.get("x-request-id", "-")
-        message = f"{response.url} did not answer as this API does."
+        message = f"{_bare(str(response.url))} did not answer as this API does."
         raise ClientError("unexpected_answer", message, request_id, response.status_code) from error

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sketch_search.indexer.commands import index
-from sketch_search.model.command_line import CommandGroup, a_folder, a_path, examples, inherit, option, run
+from sketch_search.model.command_line import CommandGroup, a_folder, a_name, a_path, examples, inherit, option, run
 from sketch_search.model.errors import UserError
 from sketch_search.model.files import write_files
 from sketch_search.model.terminal import printable
@@ -173,7 +173,7 @@ def _query_options() -> list[click.Option]:
         "sketch-search search - --json < cat.png",
     ),
 )
-@click.argument("sketches", nargs=-1, metavar="[SKETCH]...")
+@click.argument("sketches", type=a_name, nargs=-1, metavar="[SKETCH]...")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
 @option("--json", "Print the JSON answer of POST /search.", name="as_json")
 @_with_settings()
@@ -201,7 +201,7 @@ def search(settings: Settings, sketches: Sequence[str], as_json: bool, **options
         "sketch-search explain a.jpg b.jpg --like cats/3.jpg -o why",
     )
 )
-@click.argument("pictures", nargs=-1, metavar="[SKETCH] [PHOTO]...")
+@click.argument("pictures", type=a_name, nargs=-1, metavar="[SKETCH] [PHOTO]...")
 @option("--like PHOTO", "Explain why they are like this photo of the index: path or id.")
 @option("--photo", "The image is a photo: explain why they are like it.", str, name="kind", flag_value="photo")
 @option("--thing SKETCH", "A further thing of the drawing, of the same size; repeatable.", a_path, multiple=True)

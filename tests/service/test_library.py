@@ -6,7 +6,9 @@ import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from copy import deepcopy
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sketch_search import Gallery, Remote, UserError, encode, rank
+from sketch_search import Gallery, Photo, Remote, UserError, encode, rank
 from sketch_search.answers import Results
 from sketch_search.indexer.commands.build import Work
 from sketch_search.model import Matcher, load
 from sketch_search.model.engine import unit
 from sketch_search.model.errors import UnsupportedImage
+from sketch_search.model.training.network.zse import find_device
 from sketch_search.service.engine import open_matcher as of_the_service
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded
@@ -43,12 +46,25 @@ def test_a_photo_found_is_a_file_on_this_machine_and_a_picture(opened: Gallery, 
         with Image.open(photo.path) as picture:
             assert photo.image().size == picture.size
         assert photo.thumbnail(32)[:2] == b"\xff\xd8"
-    kept = pickle.loads(pickle.dumps(found[0]))
-    assert kept == found[0]
-    with pytest.raises(UserError, match="search again"):
-        kept.read()
+    names = {"id", "path", "paths", "score", "rank", "copies"}
+    assert all(asdict(photo).keys() == names for photo in found)
+    for kept in (pickle.loads(pickle.dumps(found[0])), deepcopy(found[0]), Photo(**asdict(found[0]))):
+        assert kept == found[0]
+        with pytest.raises(UserError, match="search again"):
+            kept.read()
     again = opened.search(like=[found[0]], k=1)
-    assert again[0] == found[0].__class__(**{**vars(found[0]), "score": again[0].score})
+    assert again[0] == replace(found[0], score=again[0].score)
+    assert asdict(opened.groups(sketch, k=1)[0])["best"].keys() == names
+
+
+def test_the_vectors_of_an_index_are_those_that_pictures_have(opened: Gallery, weights: Path) -> None:
+    ids, vectors = opened.vectors()
+    assert ids.tolist() == sorted(ids.tolist())
+    assert vectors.shape == (PHOTOS, opened.matcher.config.width)
+    assert vectors.dtype == np.float16
+    for id, vector in list(zip(ids.tolist(), vectors, strict=True))[::5]:
+        own = encode([opened.engine.gallery.open_photo(id).whole()], weights=str(weights))[0]
+        assert own @ vector > 0.999
 
 
 def test_a_gallery_that_is_closed_says_so(settings: Settings, sketch: bytes) -> None:
@@ -196,6 +212,9 @@ def test_impossible_calls_raise_errors(opened: Gallery, remote: Remote, weights:
     ):
         check(ValueError, reason, opened.search, pixels)
     check(TypeError, "pixels must be numbers", opened.search, np.array([["a", "b"]]))
+    for call in (Gallery.open, partial(encode, []), partial(rank, "cat.png", [])):
+        check(ValueError, r"^device must be 'auto', 'cpu' or 'cuda', not 'mps'$", call, device="mps")
+    check(UserError, r"^device 'mps' cannot be used here \([^\n]{1,150}\); use cpu$", find_device, "mps")
     check(TypeError, "pass a list", encode, "cat.png", weights=str(weights))
     check(TypeError, "pass a list", rank, "cat.png", draw_photo(0))
 

@@ -3,13 +3,21 @@ import json
 import os
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI
 from PIL import Image
 from pydantic import SecretStr
@@ -201,6 +209,89 @@ def test_a_variable_by_which_no_server_can_be_asked_is_named(
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=re.escape(named)):
         Remote(url)
+
+
+_SECRETS = "http://someone:s%40same@{}?token=sesame"
+
+
+@pytest.mark.parametrize("place", ["127.0.0.1:9", "127.0.0.1:none", "photos.example"])
+def test_no_error_shows_the_password_of_an_address(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "other://someone:sesame@127.0.0.1:9")
+    with pytest.raises((ConnectionError, UserError, ValueError), match=place) as refused:
+        Remote(_SECRETS.format(place)).search(like=1)
+    assert "same" not in str(refused.value)
+    monkeypatch.delenv("HTTP_PROXY")
+    with answering(b"{}") as url, Remote(_SECRETS.format(url.removeprefix("http://"))) as remote:
+        with pytest.raises(ClientError, match="as this API does") as other:
+            remote.search(like=1)
+        assert "same" not in str(other.value)
+
+
+def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Writes a certificate of this machine, which is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject, now = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]), datetime.now(UTC)
+    made = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = (
+        made.not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    files = folder / f"{name}.pem", folder / f"{name}.key"
+    files[0].write_bytes(made.sign(key, hashes.SHA256()).public_bytes(pem))
+    files[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    return files
+
+
+class _Echo(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = json.dumps({"error": {"code": "echo", "message": self.headers["X-Pass"], "request_id": "-"}}).encode()
+        self.send_response(418)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_a_server_behind_a_proxy_of_ones_own_is_asked_with_headers_and_certificates(tmp_path: Path) -> None:
+    (ours, key), (mine, mine_key) = _certificate(tmp_path, "server"), _certificate(tmp_path, "client")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(ours, key)
+    tls.load_verify_locations(mine)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    both = tmp_path / "both.pem"
+    both.write_bytes(mine.read_bytes() + mine_key.read_bytes())
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    own.load_verify_locations(ours)
+    headers = {"X-Pass": "открой"}
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_port}"
+        for verify, cert in ((ours, (str(mine), str(mine_key))), (str(ours), both), (own, str(both))):
+            remote = Remote(url, headers=headers, verify=verify, cert=cert)
+            with remote, pytest.raises(ClientError, match="418 echo"):
+                remote.search(like=1)
+        unknown: list[dict[str, Any]] = [{}, {"cert": both}]
+        for options in unknown:
+            with Remote(url, headers=headers, **options) as remote, pytest.raises(ConnectionError, match="CERTIFICATE"):
+                remote.search(like=1)
+        server.shutdown()
+    wrongs: list[dict[str, Any]] = [
+        {"verify": tmp_path / "none.pem"},
+        {"cert": str(tmp_path / "none.pem")},
+        {"verify": str(key)},
+    ]
+    for wrong in wrongs:
+        with pytest.raises(UserError, match=rf"cannot be asked by {next(iter(wrong))}="):
+            Remote(url, **wrong)
+    for bad in ({"A": "b\nc"}, {"é": "b"}):
+        with pytest.raises(ValueError, match="cannot be sent"):
+            Remote(url, headers=bad)
 
 
 def test_where_no_server_answers_its_address_is_reported() -> None:

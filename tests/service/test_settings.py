@@ -41,6 +41,9 @@ PLACES = (
         *((name, "auto", None) for name in ("dtype", "threads")),
         ("cors_origins", "https://a.example, https://b.example", ("https://a.example", "https://b.example")),
         ("allowed_hosts", "photos.example, *.local, [::1]", ("photos.example", "*.local", "[::1]")),
+        ("allowed_hosts", "[::1]", ("[::1]",)),
+        ("allowed_hosts", "[::1], [fe80::1]\r", ("[::1]", "[fe80::1]")),
+        ("gallery", os.pathsep.join(("[2019] beach", "/b")), ("[2019] beach", "/b")),
     ],
 )
 def test_lists_are_separated_or_json(name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +64,14 @@ def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: st
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "no"), ("PORT", "70000"), ("DEVICE", "abacus"), ("QUEUE", "-1"), ("GALLERY", "[1"), ("GALLERY", "[1]")]
+    [
+        ("PORT", "no"),
+        ("PORT", "70000"),
+        ("DEVICE", "abacus"),
+        ("QUEUE", "-1"),
+        ("GALLERY", '["a'),
+        ("GALLERY", '["a", 1]'),
+    ]
     + [("VARIANTS", "0"), ("VARIANTS", str(MAX_VARIANTS + 1)), ("THREADS", "0")]
     + [("THREADS", str(MAX_THREADS + 1)), ("THREADS", "9" * 5000), ("MAX_PIXELS", "9" * 19)]
     + [("HOST", host) for host in (" ", "a b", "http://a.example", "127.0.0.1:8000", "[::1]", "a..b", "x" * 64, "-a")]
@@ -77,6 +87,22 @@ def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert refused.value.errors()[0]["loc"] == (name.lower(),)
+
+
+@pytest.mark.parametrize("name", ["API_KEY", "API_KEY_FILE", "INDEX"])
+def test_quotes_of_a_file_of_variables_are_named_and_its_line_ends_left_out(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("'sesame'\n")
+    monkeypatch.setenv(f"SBIR_{name}", str(tmp_path / "key") if name == "API_KEY_FILE" else '"sesame"')
+    with pytest.raises(ValidationError, match="has quotes around its value"):
+        Settings()
+    (tmp_path / "key").write_text("sesame\r\n")
+    if name != "API_KEY_FILE":
+        monkeypatch.setenv(f"SBIR_{name}", "sesame\r")
+    settings = Settings()
+    key = settings.api_key
+    assert (key.get_secret_value() if key else str(settings.index)) == "sesame"
 
 
 def test_the_api_key_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -344,7 +344,9 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} cannot be used here ({error}); use cpu") from error
+        # PyTorch goes on with pages of tables.
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ModelError(f"device {name!r} cannot be used here ({reason}); use cpu") from error
     return device
 
 

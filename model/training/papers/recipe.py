@@ -23,6 +23,8 @@ RECIPES = Path(__file__).parent / "recipes"
 _FREE = ("steps", "save_every", "evaluate_every", "evaluate_share", "choose_share")
 
 Count = Annotated[int, Field(ge=1)]
+# PyTorch takes no larger ones.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Several = Annotated[int, Field(ge=2)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -80,7 +82,7 @@ class Recipe(Table, ABC):
     data_set: str | None = None
     steps: Count
     optimiser: Optimiser
-    seed: int = 0
+    seed: Seed = 0
     save_every: Count = 50
     evaluate_every: Count = 250
     evaluate_share: Count = 3

@@ -240,3 +240,27 @@ sys.meta_path.insert(0, Watched())
     # What these tests have imported may have set it for their own process.
     inherited = {name: held for name, held in os.environ.items() if name != variable}
     assert run_python("-c", code, environment=inherited).stdout == f"{value}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_the_script_that_completes_commands_options_and_paths(shell: str) -> None:
+    def printed(what: str, line: str = "") -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": line.split(" ")[-1] if shell == "fish" else str(line.count(" "))}
+        environment = {**os.environ, **words, "_SKETCH_SEARCH_COMPLETE": f"{shell}_{what}"}
+        done = run_python("-m", "sketch_search", environment=environment)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.replace("\t", ",").splitlines()
+
+    assert "_sketch_search_completion" in "".join(printed("source"))
+    for line, completed in (
+        ("sketch-search sea", "search"),
+        ("sketch-search index ad", "add"),
+        ("sketch-search search --fol", "--folder"),
+        # Options of the command without a name.
+        ("sketch-search ~/Pictures --op", "--open"),
+        ("sketch-search search ca", "ca"),
+        ("sketch-search ./ca", "./ca"),
+        ("sketch-search index build --index ca", "ca"),
+    ):
+        kind = "plain" if completed.startswith("-") or (completed.isalpha() and completed != "ca") else "file"
+        assert [one for one in printed("complete", line) if completed in one and (kind in one or shell == "zsh")]
