@@ -323,7 +323,7 @@ def test_photos_are_found_by_the_day_taken_or_changed(embedder: str, diary: Coll
     taken = {name for name, said in DAYS.items() if said == TAKEN}
     with diary.open() as opened:
         known = {opened.photo(number).paths[0]: opened.photo(number).taken for number in opened.ids.tolist()}
-        rows, _ = opened.newest(PhotoFilter(before=date(1965, 12, 31)), 9)
+        rows, _ = opened.newest(PhotoFilter(before=date(1965, 12, 31)))
         assert [opened.photo(number).paths[0] for number in opened.ids[rows].tolist()] == ["a month.jpg", "a year.jpg"]
     assert [str(Day.of(known[name] or 1)) for name in ("a month.jpg", "a year.jpg")] == ["1965-07", "1965"]
     assert count_files(diary.index, 9, PhotoFilter(before=TAKEN)).days[date(1965, 7, 1)] == 1
