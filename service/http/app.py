@@ -43,7 +43,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        decoders = Decoders(sum(lane.at_once for lane in (PREPARING, NEW, SLOW, THUMBNAILS, EXPLANATIONS)))
+        # The owner's are decoded beside those of others.
+        decoders = Decoders(sum(lane.at_once + lane.each for lane in (PREPARING, NEW, SLOW, THUMBNAILS, EXPLANATIONS)))
         decoders.start()
         live = Live(chosen, decoders.run, matcher, shards)
         worker = Worker(chosen.queue, metrics.waited, seconds=chosen.queue_seconds, at_once=at_once)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, TypeVar, cast
 
 from anyio import CancelScope, CapacityLimiter
@@ -28,6 +28,7 @@ from sketch_search.service.serving.worker import (
     EXPLANATIONS,
     LOOKUPS,
     ORIGINALS,
+    OWNER,
     RETRY_SECONDS,
     THUMBNAILS,
     UPKEEP,
@@ -58,9 +59,10 @@ class Sent:
 
 @dataclass(eq=False)
 class _Upload:
-    """An arriving sketch: its timeout, its bytes so far, and whether it was dropped to make room for another."""
+    """An arriving sketch: its timeout, its client, its bytes so far, and whether it was dropped for another."""
 
     timeout: asyncio.Timeout
+    client: str
     held: int = 0
     dropped: bool = False
 
@@ -68,8 +70,8 @@ class _Upload:
 class Uploads:
     """Reads sketches while they arrive, any number at once, ``held`` bytes so far. It is used from one event loop.
 
-    Clients are not counted: a slow one holds no more memory than what it has sent. If there is no room for more bytes,
-    the sketch that has been stalled for longest is dropped, so that a stalled client blocks nobody.
+    A slow client holds no more memory than what it has sent. If there is no room for more bytes, that sketch of the
+    client with most of them is dropped that has been stalled for longest.
     """
 
     def __init__(self, limit: int, room: int, patience: float) -> None:
@@ -79,9 +81,10 @@ class Uploads:
         self._patience = patience
         # The one stalled for longest is first.
         self._arriving: dict[_Upload, None] = {}
+        self._held_by = Counter[str]()
         self.held = 0
 
-    async def read(self, request: Request) -> Sent:
+    async def read(self, request: Request, client: str) -> Sent:
         """Reads the images of a request: the raw body, whatever its content type, or the form's fields ``file``.
 
         There are none if nothing was sent. The limit of bytes applies to all of them together, and to the strokes.
@@ -91,7 +94,7 @@ class Uploads:
         """
         content_type = request.headers.get("content-type", "")
         is_form = content_type[:20].lower().startswith("multipart/form-data")
-        upload = _Upload(asyncio.timeout(self._patience))
+        upload = _Upload(asyncio.timeout(self._patience), client)
         try:
             async with upload.timeout:
                 if not is_form:
@@ -112,8 +115,7 @@ class Uploads:
                 f"The sketch did not arrive within {self._patience:g} s; send a smaller one."
             ) from None
         finally:
-            self._arriving.pop(upload, None)
-            self.held -= upload.held
+            self._release(upload)
 
     async def _chunks(self, request: Request, upload: _Upload, most: int) -> AsyncIterator[bytes]:
         """Yields the body as it arrives. Raises UploadTooLarge beyond ``most`` bytes."""
@@ -130,14 +132,21 @@ class Uploads:
         self._arriving.pop(upload, None)
         self._arriving[upload] = None
         while self.held + size > self._most_held:
-            stalled = next(iter(self._arriving))
-            del self._arriving[stalled]
-            self.held -= stalled.held
-            stalled.held, stalled.dropped = 0, True
+            most = max(self._held_by, key=lambda client: self._held_by[client])
+            stalled = next(one for one in self._arriving if one.client == most and one.held)
+            self._release(stalled)
+            stalled.dropped = True
             if not stalled.timeout.expired():
                 stalled.timeout.reschedule(asyncio.get_running_loop().time())
         upload.held += size
+        self._held_by[upload.client] += size
         self.held += size
+
+    def _release(self, upload: _Upload) -> None:
+        self._arriving.pop(upload, None)
+        self._held_by -= Counter({upload.client: upload.held})
+        self.held -= upload.held
+        upload.held = 0
 
     def _too_large(self) -> errors.UploadTooLarge:
         return errors.UploadTooLarge(f"The sketch is larger than the limit of {self._limit} bytes; send a smaller one.")
@@ -227,9 +236,16 @@ class Context:
     folder_checks: CapacityLimiter = field(default_factory=partial(CapacityLimiter, 1))
     request: Request = field(init=False)
 
+    @cached_property
+    def trusted(self) -> bool:
+        """Whether the client has the token, which only the person who started the server can have read."""
+        sent = self.request.headers.get(TOKEN_HEADER) or self.request.cookies.get(cookie_name(self.request.scope), "")
+        return secrets.compare_digest(sent.encode("latin-1", "replace"), self.token.encode())
+
     @property
     def client(self) -> str:
-        return network(self.request.client.host if self.request.client else "")
+        """Who takes turns with others: the owner, or an address."""
+        return OWNER if self.trusted else network(self.request.client.host if self.request.client else "")
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[CancelScope]:
@@ -291,10 +307,8 @@ _token = Header(
 )
 
 
-async def has_token(request: Request, ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
-    """Returns True if the client has the token, which only the person who started the server can have read."""
-    sent = token or request.cookies.get(cookie_name(request.scope), "")
-    return secrets.compare_digest(sent.encode("latin-1", "replace"), ctx.token.encode())
+async def has_token(ctx: Ctx, token: Annotated[str | None, _token] = None) -> bool:
+    return ctx.trusted
 
 
 HasToken = Annotated[bool, Depends(has_token)]

@@ -323,7 +323,7 @@ def network(address: str) -> str:
     except ValueError:
         return ""
     if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+        return "127.0.0.1" if ip.is_loopback else str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
     return str(ip)
 
 

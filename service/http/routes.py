@@ -174,7 +174,7 @@ async def locate(ctx: Ctx, engine: InUse, params: FromQuery[answers.LocateParams
 async def _receive(ctx: Context) -> Sent:
     # If the queue is full, the sketch need not be sent at all.
     ctx.worker.check_room(ctx.client)
-    return await ctx.uploads.read(ctx.request)
+    return await ctx.uploads.read(ctx.request, ctx.client)
 
 
 async def _prepare(

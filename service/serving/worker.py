@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,6 +36,8 @@ PREPARING, NEW = Lane(2, 1, 1 << 16), Lane(1, 1, 1 << 16)
 SLOW, CLIP = Lane(1, 1, 6), Lane(1, 1, 1 << 16)
 LOOKUPS, UPKEEP = Lane(4, 3, 512), Lane(2, 1, 64)
 THUMBNAILS, ORIGINALS, EXPLANATIONS = Lane(3, 2, 256), Lane(2, 1, 64), Lane(2, 1, 8)
+# The client with the server's token, wherever it is: others keep it from nothing.
+OWNER = "owner"
 # Seconds of computing, those of an ordinary search, after which a job gives way to waiting ones.
 GIVE_WAY_SECONDS = 0.1
 # Seconds after which a client that met a full queue, or whose sketch was dropped for others, may try again.
@@ -45,7 +47,10 @@ RETRY_SECONDS = 1
 class Turns:
     """Lets ``at_once`` jobs run at a time, while others wait. It is used from one event loop.
 
-    Clients take turns, however many jobs each of them has. ``waiting`` counts those that wait, for any thread to read.
+    Clients take turns, however many jobs each of them has. If too many wait, one of which none does is let in, and the
+    newest job of the client with most is dropped. The owner's jobs run beside those of others.
+
+    ``waiting`` counts the jobs that wait, for any thread to read.
     """
 
     def __init__(self, at_once: int, each: int | None = None, waiting: float = math.inf) -> None:
@@ -62,12 +67,14 @@ class Turns:
 
     def before(self, client: str, jobs: int) -> int:
         """Counts the jobs that come before the next one of a client that has ``jobs`` already."""
+        if client == OWNER:
+            return jobs
         others = {*self._running, *self._waiting} - {client}
         return jobs + sum(min(jobs + 1, self._running[other] + len(self._waiting.get(other, ()))) for other in others)
 
     @asynccontextmanager
     async def turn(self, client: str = "") -> AsyncIterator[None]:
-        """Runs the block in its turn. Raises QueueFull if too many wait. Cancelled jobs leave the queue at once."""
+        """Runs the block in its turn. Raises QueueFull if it is dropped. Cancelled jobs leave the queue at once."""
         await self._begin(client)
         try:
             yield
@@ -84,21 +91,41 @@ class Turns:
             self._end(client)
             await self._begin(client)
 
+    def others_wait(self, client: str) -> bool:
+        return any(other != client for other in self._waiting)
+
+    def _may_run(self, client: str) -> bool:
+        others = self.running - self._running[OWNER]
+        return self._running[client] < self._each and (client == OWNER or others < self._at_once)
+
+    def _make_room(self, client: str) -> None:
+        """Raises QueueFull if another job of this client may not wait."""
+        jobs = len(self._waiting.get(client, ()))
+        if jobs >= self._most / 2:
+            raise QueueFull(RETRY_SECONDS)
+        if self.waiting < self._most or client == OWNER:
+            return
+        greedy = max(self._waiting, key=lambda other: len(self._waiting[other]))
+        if jobs or len(self._waiting[greedy]) < 2:
+            raise QueueFull(RETRY_SECONDS)
+        self.waiting -= 1
+        if not (dropped := self._waiting[greedy].pop()).done():
+            dropped.set_exception(QueueFull(RETRY_SECONDS))
+
     async def _begin(self, client: str) -> None:
-        if self.running < self._at_once and self._running[client] < self._each:
+        if self._may_run(client):
             self._running[client] += 1
             return
-        jobs_waiting = self._waiting.get(client, ())
-        if self.waiting >= self._most or len(jobs_waiting) >= self._most / 2:
-            raise QueueFull(RETRY_SECONDS)
+        self._make_room(client)
         self.waiting += 1
         granted = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(client, deque()).append(granted)
         try:
             await granted
         except asyncio.CancelledError:
-            if not granted.cancelled():
-                self._end(client)
+            if granted.done() and not granted.cancelled():
+                if granted.exception() is None:
+                    self._end(client)
             elif granted in (jobs := self._waiting.get(client, deque())):
                 jobs.remove(granted)
                 self.waiting -= 1
@@ -108,10 +135,7 @@ class Turns:
 
     def _end(self, client: str) -> None:
         self._running -= Counter([client])
-        while self.running < self._at_once:
-            following = next((client for client in self._waiting if self._running[client] < self._each), None)
-            if following is None:
-                return
+        while (following := next(filter(self._may_run, self._waiting), None)) is not None:
             jobs = self._waiting.pop(following)
             granted = jobs.popleft()
             self.waiting -= 1
@@ -247,9 +271,10 @@ class Worker:
         """Raises QueueFull if too many jobs wait, or another one of this client would wait too long."""
         jobs, room = self._clients().count(client), self.queue + self.at_once
         before = self.turns.before(client, jobs)
+        held = jobs if client == OWNER else self.held
         expected = before * self._mean_seconds / self.at_once
         waits_long = before >= ALWAYS + self.at_once and expected > self.seconds
-        if self.held >= (room if jobs else _BEYOND * room) or waits_long:
+        if held >= (room if jobs else _BEYOND * room) or waits_long:
             raise QueueFull(max(1, math.ceil(expected)))
 
     @contextmanager
@@ -270,20 +295,11 @@ class Worker:
         """Runs a step that may take long, and delays no other client's job.
 
         ``step`` is called with ``quick=True``, and may raise SlowImage; then it is called with ``quick=False``, after
-        earlier slow ones, and so are the client's next ones until one is not slow. Raises QueueFull if too many of
-        these wait.
+        earlier slow ones, and while others wait, so are the client's next ones until one is not slow. Raises QueueFull
+        if too many of these wait.
         """
-        if not (slow := self._was_slow.get(client)):
-            # The first ones of clients wait for each other: nobody knows whether they are slow.
-            lane = self._new if slow is None else self._preparing
-            try:
-                async with lane.turn(client):
-                    if not self._was_slow.get(client):
-                        result = await run_sync(partial(step, quick=True))
-                        self._was_slow[client] = False
-                        return result
-            except SlowImage:
-                self._was_slow[client] = True
+        with suppress(SlowImage):
+            return await self._prepare_quickly(client, step)
         try:
             async with self.slow.turn(client):
                 begun = time.monotonic()
@@ -291,6 +307,27 @@ class Worker:
         except QueueFull:
             raise QueueFull(_SLOW_RETRY) from None
         self._was_slow[client] = time.monotonic() - begun >= _ORDINARY
+        return result
+
+    async def _prepare_quickly(self, client: str, step: Callable[..., T]) -> T:
+        """Raises SlowImage if it takes long, or if others wait and an earlier one of this client took long."""
+        # The first ones of clients wait for each other: nobody knows whether they are slow.
+        if client not in self._was_slow:
+            async with self._new.turn(client):
+                if client not in self._was_slow:
+                    return await self._try(client, step)
+        async with self._preparing.turn(client):
+            if self._was_slow.get(client) and self._preparing.others_wait(client):
+                raise SlowImage("those of others come first")
+            return await self._try(client, step)
+
+    async def _try(self, client: str, step: Callable[..., T]) -> T:
+        try:
+            result = await run_sync(partial(step, quick=True))
+        except SlowImage:
+            self._was_slow[client] = True
+            raise
+        self._was_slow[client] = False
         return result
 
     async def compute(self, client: str, step: Callable[..., T], *arguments: Any) -> T:

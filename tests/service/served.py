@@ -194,9 +194,9 @@ def metrics(http: httpx.Client, url: str = "/metrics") -> dict[str, float]:
     return {name: float(value) for name, value in lines}
 
 
-def connect(server: Served) -> socket.socket:
+def connect(server: Served, own: str = "127.0.0.1") -> socket.socket:
     address = urlsplit(server.url)
-    return socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE)
+    return socket.create_connection((address.hostname, address.port or 80), PATIENCE, (own, 0))
 
 
 def rest(connection: socket.socket) -> bytes:

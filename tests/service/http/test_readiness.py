@@ -1,9 +1,10 @@
+import asyncio
 import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ from sketch_search.indexer import BuildRequest, RemovalReport
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.model.limits import at_pauses, pause
 from sketch_search.model.search import photos as search_of_photos
+from sketch_search.service.errors import QueueFull
 from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.http import context, routes
 from sketch_search.service.serving import builder
 from sketch_search.service.serving import worker as turns
 from sketch_search.service.settings import Settings
-from tests.programs import wait_for, wait_until
-from tests.service.busy_server import begun_upload, occupied, wait_until_held, wait_until_room_is
-from tests.service.served import Served, asked, check_is_stranger, connect, error, served
+from tests.programs import PATIENCE, wait_for, wait_until
+from tests.service.busy_server import begun_upload, never, occupied, wait_until_held, wait_until_room_is
+from tests.service.served import SEARCH, Served, asked, check_is_stranger, connect, error, served
 from tests.service.small_gallery import MAX_UPLOAD, PHOTOS
 
 
@@ -109,6 +111,20 @@ def test_a_sketch_of_which_nothing_comes_gives_way_if_it_is_full(settings: Setti
         assert error(server.http.post("/search", content=part)) == (415, "unsupported_image")
         wait_until_held(server, 0)
         assert stalled.recv(65536).startswith(b"HTTP/1.1 429 ")
+
+
+def test_sketches_of_the_client_that_holds_most_give_way_to_those_of_others(settings: Settings, sketch: bytes) -> None:
+    part = bytes(MAX_UPLOAD // 3)
+    with served(settings, queue=1) as server, ExitStack() as crowd:
+        uploads, request = server.context.uploads, SEARCH + b"Content-Length: %d\r\n\r\n" % (2 * MAX_UPLOAD // 3)
+        honest = crowd.enter_context(connect(server, "127.0.0.2"))
+        honest.sendall(request + part)
+        wait_until_held(server, len(part))
+        many = [crowd.enter_context(begun_upload(server, part)) for _ in range(9)]
+        wait_until(lambda: len(uploads._arriving) < 7, "none gives way")
+        assert many[0].recv(65536).startswith(b"HTTP/1.1 429 ")
+        honest.sendall(part + bytes(2 * MAX_UPLOAD // 3 - 2 * len(part)))
+        assert honest.recv(65536).startswith(b"HTTP/1.1 415 ")
 
 
 def test_behind_a_proxy_the_cookie_is_secure_and_links_are_relative(settings: Settings, gallery: Path) -> None:
@@ -268,6 +284,30 @@ def test_an_explanation_ends_when_its_client_is_gone(slow_disk: Served, slow: Sl
     slow.over.set()
     wait_until(lambda: not explanations.running, "it goes on")
     assert slow.begun == 1
+
+
+def test_the_owner_is_answered_whoever_fills_the_queues(settings: Settings, sketch: bytes) -> None:
+    with served(settings) as server, ExitStack() as crowd:
+        its, jobs = server.context, list[asyncio.Future[None]]()
+        crowd.callback(lambda: [server.loop.call_soon_threadsafe(job.cancel) for job in jobs])
+
+        async def fill() -> None:
+            for lane in (its.upkeep, its.thumbnails, its.originals, its.explanations, its.lookups):
+                for number in range(200):
+                    jobs.append(asyncio.ensure_future(crowded(lane, f"{number}")))
+
+        async def crowded(lane: turns.Turns, client: str) -> None:
+            with suppress(QueueFull):
+                async with lane.turn(client):
+                    await never()
+
+        asyncio.run_coroutine_threadsafe(fill(), server.loop).result(PATIENCE)
+        wait_until(lambda: its.upkeep.waiting == turns.UPKEEP.waiting, "they do not wait")
+        assert error(server.http.get("/gallery")) == (429, "queue_full")
+        for path in ("/gallery", "/folders", "/thumbnails/1", "/photos/1", "/photos/1/facts", "/info"):
+            assert server.http.get(path, headers=server.token).status_code == 200
+        for path in ("/search", "/explain?photo=1"):
+            assert server.http.post(path, headers=server.token, content=sketch).status_code == 200
 
 
 def test_requests_that_wait_for_thumbnails_leave_room_for_others(slow_disk: Served, slow: Slow, sketch: bytes) -> None:

@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 from sketch_search.model.errors import CostlyImage, SlowImage
 from sketch_search.model.limits import pause
 from sketch_search.service.errors import ClientGone, QueueFull
-from sketch_search.service.serving.worker import ALWAYS, PREPARING, SLOW, Turns, Worker, cancelled_by, from_this_thread
+from sketch_search.service.serving.worker import ALWAYS, OWNER, SLOW, Turns, Worker, cancelled_by, from_this_thread
 from tests.programs import PATIENCE, wait_for
 from tests.service.busy_server import Gate, has_room, never, run, until
 
@@ -107,8 +107,6 @@ def test_sketches_that_take_long_wait_for_each_other_and_no_other_client_waits_f
         await until(gate.begun)
         while worker.slow.waiting < most - 1:
             await asyncio.sleep(0)
-        # A client's next sketch is not tried first if another one was slow.
-        assert tried.count(True) <= PREPARING.each
         for _ in range(3):
             await run(worker, ordinary, never(), "another client")
         # Those that would fill the queue and wait for a minute are sent away.
@@ -155,12 +153,15 @@ class Crowd:
             await self._rest()
 
     async def _job(self, name: str) -> None:
-        async with self.turns.turn(name[0]):
+        async with self.turns.turn(OWNER if name[0] == "o" else name[0]):
             self.running.append(name)
             try:
                 await self._gates[name].wait()
             finally:
                 self.running.remove(name)
+
+    def refused(self) -> set[str]:
+        return {name for name, task in self._tasks.items() if task.done() and isinstance(task.exception(), QueueFull)}
 
     async def end(self, name: str) -> None:
         self._gates[name].set()
@@ -191,6 +192,57 @@ def test_clients_take_turns_however_many_jobs_each_has() -> None:
         assert order == ["a1", "a2", "b1", "c1", "a3", "b2"]
 
     played(scenario, lambda: Turns(1))
+
+
+def test_a_client_of_which_nothing_waits_is_let_in_instead_of_the_newest_of_those_that_fill_the_queue() -> None:
+    async def scenario(crowd: Crowd) -> None:
+        await crowd.come("a1", "a2", "a3", "a4", "b1", "b2")
+        assert crowd.refused() == {"a4"}
+        await crowd.come("c1", "c2", "b3")
+        assert (crowd.refused(), crowd.turns.waiting) == ({"a4", "a3", "c2", "b3"}, 4)
+        await crowd.come("d1", "e1")
+        assert (crowd.refused(), crowd.turns.waiting) == ({"a4", "a3", "c2", "b3", "b2", "e1"}, 4)
+        order = []
+        while crowd.running:
+            order.append(crowd.running[0])
+            await crowd.end(order[-1])
+        assert order == ["a1", "a2", "b1", "c1", "d1"]
+
+    played(scenario, lambda: Turns(1, 1, 4))
+
+
+def test_the_owners_jobs_run_beside_those_of_others_and_wait_only_for_his_own() -> None:
+    async def scenario(crowd: Crowd) -> None:
+        await crowd.come("a1", "a2", "b1", "b2", "c1", "o1", "o2", "o3")
+        assert (crowd.running, crowd.refused(), crowd.turns.waiting) == (["a1", "o1"], set(), 6)
+        await crowd.end("o1")
+        assert crowd.running == ["a1", "o2"]
+        await crowd.end("a1")
+        assert crowd.running == ["o2", "a2"]
+
+    played(scenario, lambda: Turns(1, 1, 4))
+
+
+def test_the_next_sketch_of_a_client_does_not_wait_for_its_slow_one_while_nobody_else_waits() -> None:
+    async def scenario() -> None:
+        worker, gate = Worker(queue=10), Gate()
+
+        def slow(quick: bool) -> Callable[[], str]:
+            if quick:
+                raise SlowImage("takes long")
+            gate()
+            return partial(str, "slow")
+
+        for _ in range(2):
+            first = asyncio.create_task(run(worker, slow, never()))
+            await until(gate.begun)
+            assert await run(worker, lambda quick: partial(str, quick), never()) == "True"
+            assert not first.done()
+            gate.opened.set()
+            await first
+            gate = Gate()
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
 def test_a_step_that_comes_just_after_its_client_has_gone_takes_no_turn(monkeypatch: pytest.MonkeyPatch) -> None:
