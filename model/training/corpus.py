@@ -92,7 +92,10 @@ def rows_by_label(labels: Iterable[Label]) -> dict[Label, list[int]]:
 
 
 def read_class_folders(folder: str | Path, source: str = "") -> Corpus:
-    """Reads ``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``. Raises ModelError if both are missing."""
+    """Reads ``folder/sketch/<class>/*`` and ``folder/photo/<class>/*``.
+
+    Raises ModelError if both are missing, or for files that each hold many drawings.
+    """
     halves = {half: Path(folder) / half for half in ("sketch", "photo")}
     if not any(path.is_dir() for path in halves.values()):
         raise ModelError(f"{folder} holds neither sketch/<class>/ nor photo/<class>/ folders")
@@ -208,6 +211,9 @@ def _children(folder: Path) -> list[str]:
     return sorted(c.name for c in folder.iterdir() if c.is_dir() and not c.name.startswith("."))
 
 
+# What `open_image` reads as a sketch and not as a photo; and Quick Draw's files.
+_DRAWN = {".svg", ".svgz"}
+_OF_MANY = {".npy", ".npz", ".ndjson"}
 # The Sketchy Database has a folder for each augmentation of its pictures; the first has none.
 _AUGMENTED = re.compile(r"tx_\d+")
 
@@ -217,12 +223,16 @@ def _class_folders(folder: Path, source: str) -> tuple[Picture, ...]:
     labels = _children(folder) if folder.is_dir() else []
     if labels and all(map(_AUGMENTED.fullmatch, labels)):
         return _class_folders(folder / labels[0], source)
+    suffixes = IMAGE_SUFFIXES | (_DRAWN if "sketch" in (folder.name, folder.parent.name) else set())
+    found = [(path, label) for label in labels for path in sorted((folder / label).iterdir())]
+    for path in (*(folder.iterdir() if folder.is_dir() else ()), *(path for path, _ in found)):
+        if path.suffix.lower() in _OF_MANY:
+            raise ModelError(f"{path} holds many drawings; write each as a picture, such as {folder.name}/cat/1.png")
     return tuple(
         Picture(path, label, source)
-        for label in labels
-        for path in sorted((folder / label).iterdir())
+        for path, label in found
         # Reading a pipe would wait forever.
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     )
 
 

@@ -237,6 +237,19 @@ def test_a_folder_laid_out_otherwise_is_named_in_the_error(tmp_path: Path) -> No
         read_class_folders(tmp_path)
 
 
+def test_sketches_of_a_data_set_may_be_svg_and_files_of_many_drawings_are_refused(tmp_path: Path) -> None:
+    for place in ("sketch/cat/1.svg", "sketch/cat/2.SVGZ", "photo/cat/1.jpg", "photo/cat/2.svg"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).touch()
+    corpus = read_class_folders(tmp_path)
+    assert [picture.path.name for picture in (*corpus.sketches, *corpus.photos)] == ["1.svg", "2.SVGZ", "1.jpg"]
+    for place in ("sketch/cat.npy", "sketch/cat/full_raw_cat.ndjson"):
+        (tmp_path / place).touch()
+        with pytest.raises(ModelError, match=r"cat\.(npy|ndjson) holds many drawings; write each as a picture"):
+            read_class_folders(tmp_path)
+        (tmp_path / place).unlink()
+
+
 def test_a_data_set_as_sketchy_lays_it_out_is_read_and_classes_with_one_half_are_named(tmp_path: Path) -> None:
     for place in ("sketch/tx_000000000000/cat/1.png", "sketch/tx_000000000010/cat/2.png", "photo/tx_0/cat/1.jpg"):
         (tmp_path / place).parent.mkdir(parents=True)
