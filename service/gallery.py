@@ -208,6 +208,9 @@ class LocalGallery(PhotoGallery):
         """Returns photos by id, in this order. Raises UnknownPhoto."""
         return self.index.photos(ids)
 
+    def paths(self, rows: PhotoRows) -> list[tuple[str, ...]]:
+        return [entry.paths for entry in self.entries(rows)]
+
     def photo(self, photo: int) -> PhotoEntry:
         return self.index.photo(photo)
 

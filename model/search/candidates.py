@@ -442,6 +442,10 @@ class Gallery(ABC):
     def tokens(self, rows: PhotoRows) -> Tokens:
         """Returns the tokens of these photos."""
 
+    def paths(self, rows: PhotoRows) -> list[tuple[str, ...]]:
+        """Returns the paths of each of these photos, as far as they are known."""
+        return [()] * len(rows)
+
     @abstractmethod
     def matched(self, query: Query, rows: PhotoRows) -> Matched:
         """Returns the regions of these photos that match each thing best."""

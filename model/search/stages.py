@@ -411,16 +411,17 @@ def _copies(gallery: Gallery, photos: Candidates, query: Query, grid: int) -> Ma
     assert query.unliked is not None
     copies: Mask = unit(photos.vectors) @ unit(query.unliked).T > ranking.LOOK
     ranked, unliked = np.nonzero(copies)
-    copies[copies] = _are_same(gallery, np.stack([photos.rows[ranked], query.unliked_rows[unliked]], axis=1), grid)
+    rows = np.stack([photos.rows[ranked], query.unliked_rows[unliked]], axis=1)
+    copies[copies] = _sameness(gallery, rows, grid) > ranking.SAME
     return copies
 
 
-def _are_same(gallery: Gallery, rows: NDArray[np.int64], grid: int) -> Mask:
-    """Says which pairs of photos, rows (m, 2), are near duplicates: (m,). The tokens of each photo are read once."""
+def _sameness(gallery: Gallery, rows: NDArray[np.int64], grid: int) -> Floats:
+    """Says how much of pairs of photos, rows (m, 2), is the same: (m,). The tokens of each photo are read once."""
     if not len(rows):
-        return np.zeros(0, np.bool_)
+        return np.zeros(0, np.float32)
     needed, numbers = np.unique(rows, return_inverse=True)
-    return ranking.sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid) > ranking.SAME
+    return ranking.sameness(gallery.tokens(needed), numbers.reshape(-1, 2), grid)
 
 
 def sort_photos(photos: Candidates, query: Query) -> Candidates:
@@ -438,7 +439,10 @@ def find_duplicates(gallery: Gallery, photos: Candidates, liked: int, grid: int)
     """
     firsts = np.arange(len(photos))
     best = photos[firsts[:FOLDED]]
-    pairs = ranking.pairs_to_compare(best.vectors)
-    pairs = pairs[_are_same(gallery, best.rows[pairs], grid)]
+    alike, shots = ranking.pairs_to_compare(best.vectors), ranking.consecutive(gallery.paths(best.rows))
+    pairs = np.concatenate([alike, shots])
+    least = np.repeat((ranking.SAME, ranking.SAME_SHOT), (len(alike), len(shots)))
+    pairs = pairs[_sameness(gallery, best.rows[pairs], grid) > least]
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     firsts[:FOLDED] = ranking.first_of_same(len(best), pairs.tolist(), liked=liked)
     return firsts

@@ -333,6 +333,9 @@ class ShardedGallery(Gallery):
     def photos(self, ids: Sequence[int]) -> tuple[indexer.PhotoEntry, ...]:
         return self.entries(self.rows_of_ids(ids))
 
+    def paths(self, rows: PhotoRows) -> list[tuple[str, ...]]:
+        return [entry.paths for entry in self.entries(rows)]
+
     def photo(self, photo: int) -> indexer.PhotoEntry:
         return self.photos([photo])[0]
 

@@ -1,17 +1,22 @@
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from sketch_search.indexer import BuildRequest, build, open_index
+from sketch_search.model import Matcher
 from sketch_search.model.ranking import groups_of
 from sketch_search.service.schemas.query import TunedQuery, View
 from sketch_search.service.schemas.search import Group, SearchResult
 from sketch_search.service.search import searcher as searcher_module
 from sketch_search.service.search.plan import GROUPED
 from sketch_search.service.search.searcher import is_far_ahead
+from tests.pictures import photo
 from tests.searching import Searcher, mean_direction, searching
 from tests.service.small_gallery import PHOTOS, draw_sketch, save_copy
 
@@ -137,6 +142,29 @@ def picture(copied: Searcher, photo: int) -> str:
 def copies(hit: SearchResult) -> tuple[int, ...]:
     assert hit.copies is not None
     return hit.copies
+
+
+def test_exposures_and_bursts_that_a_camera_numbered_fold_to_one_result(default: Matcher, tmp_path: Path) -> None:
+    def exposed(stops: float) -> Image.Image:
+        light = (np.asarray(photo("house", 256)) / 255) ** 2.2 * 2**stops
+        return Image.fromarray(np.uint8(255 * light.clip(0, 1) ** (1 / 2.2)))
+
+    shots = {f"DSC_010{number}.JPG": exposed(stops) for number, stops in enumerate((0, -1.5, 2))}
+    # The same by names that no camera gives to shots in a row, and other pictures by names that it does.
+    shots |= {f"{name} house.JPG": exposed(stops) for name, stops in (("dark", -1.5), ("bright", 2))}
+    shots |= {f"IMG_001{number}.JPG": photo(shape, 256) for number, shape in enumerate(("star", "circle", "cross"))}
+    (tmp_path / "photos").mkdir()
+    for name, shot in shots.items():
+        shot.save(tmp_path / "photos" / name, quality=95)
+    build(tmp_path / "index", BuildRequest([tmp_path / "photos"], clusters=1, embedder="ret"), default)
+    with open_index(tmp_path / "index", default) as index:
+        searcher = Searcher(index, default)
+        folded = [(hit.id, *copies(hit)) for hit in searcher.find_sketch(fold=True).results]
+        names = [{index.photo(number).paths[0] for number in ids} for ids in folded]
+    (camera,) = (one for one in names if "DSC_0100.JPG" in one)
+    assert {"DSC_0100.JPG", "DSC_0101.JPG", "DSC_0102.JPG"} <= camera
+    assert "bright house.JPG" not in camera
+    assert [one for one in names if any(name.startswith("IMG_") for name in one) and len(one) > 1] == []
 
 
 @pytest.mark.parametrize(
