@@ -459,8 +459,11 @@ class DecodingProcess:
         finally:
             timer.cancel()
 
-    def close(self) -> None:
+    def kill(self) -> None:
         self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
         for stream in (self._requests, self._replies):
             with suppress(OSError):  # unread data is no longer needed
                 stream.close()
@@ -506,6 +509,7 @@ class Decoders:
         self._room_for_large = threading.Lock()
         self._lock = threading.Lock()
         self._idle: list[DecodingProcess] = []
+        self._busy = set[DecodingProcess]()
         self._closed = False
 
     def __enter__(self) -> "Decoders":
@@ -545,10 +549,12 @@ class Decoders:
                 return process.run(request, quick=quick)
 
     def close(self) -> None:
-        """Ends all processes, each after its current picture."""
+        """Ends all processes, also those that decode: nobody waits for their pictures any more."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
+            for process in self._busy:
+                process.kill()
         for process in idle:
             process.close()
 
@@ -560,9 +566,14 @@ class Decoders:
             waiting = self._idle.pop() if self._idle else None
         process = waiting or DecodingProcess()
         try:
+            with self._lock:
+                if self._closed:
+                    raise _unavailable("this program ends")
+                self._busy.add(process)
             yield process
         finally:
             with self._lock:
+                self._busy.discard(process)
                 keep = not self._closed and process.alive
                 if keep:
                     self._idle.append(process)

@@ -255,7 +255,7 @@ class Worker:
         self._held = list[tuple[str, CancelScope]]()
         self._waited = waited
         self._mean_seconds = 0.0
-        self._preparing, self._new = Turns(*PREPARING), Turns(*NEW)
+        self._preparing, self._new, self._again = Turns(*PREPARING), Turns(*NEW), Turns(1)
         self.slow, self.clip = Turns(*SLOW), Turns(*CLIP)
         self._was_slow: LRUCache[str, bool] = LRUCache(_CLIENTS)
 
@@ -316,10 +316,16 @@ class Worker:
             async with self._new.turn(client):
                 if client not in self._was_slow:
                     return await self._try(client, step)
-        async with self._preparing.turn(client):
-            if self._was_slow.get(client) and self._preparing.others_wait(client):
+        if not self._was_slow.get(client):
+            async with self._preparing.turn(client):
+                if not self._was_slow.get(client):
+                    return await self._try(client, step)
+        # Those after a slow one leave a place to all others.
+        async with self._again.turn(client):
+            if self._again.others_wait(client) or self._preparing.others_wait(client):
                 raise SlowImage("those of others come first")
-            return await self._try(client, step)
+            async with self._preparing.turn(client):
+                return await self._try(client, step)
 
     async def _try(self, client: str, step: Callable[..., T]) -> T:
         try:

@@ -179,6 +179,18 @@ def test_a_process_that_is_killed_while_it_decodes_is_replaced_once() -> None:
 
 
 @LINUX
+def test_at_the_end_nobody_waits_for_a_picture() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with Decoders(1, AMPLE) as decoders:
+            decoders.start()
+            os.kill(decoders.idle[0], signal.SIGSTOP)
+            asked = pool.submit(opened, decoders, encoded(drawing("star")))
+            wait_until(lambda: not decoders.idle, "it was not asked")
+        with pytest.raises(errors.DecodingUnavailable, match="this program ends"):
+            asked.result(AMPLE.clock_seconds / 4)
+
+
+@LINUX
 def test_a_decoder_that_stalls_is_no_fault_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Decoders(1, replace(AMPLE, clock_seconds=3)) as decoders:
         decoders.start()

@@ -28,7 +28,7 @@ from sketch_search.service.settings import Settings
 from tests.benchmarks.results import Soak, soak
 from tests.networks import READING, saved_clip
 from tests.pictures import drawing, encoded, specks
-from tests.programs import PATIENCE, wait_for
+from tests.programs import PATIENCE, SOAK_TIMEOUT, wait_for
 from tests.service.busy_server import Gate
 from tests.service.search.test_things import on_paper
 from tests.service.served import asked, error, served, wordy
@@ -172,6 +172,7 @@ def asking() -> Iterator[Soak]:
 
 
 @pytest.mark.fuzz
+@pytest.mark.timeout(SOAK_TIMEOUT)
 @hypothesis.settings(max_examples=FEW if hypothesis.settings().max_examples < MANY / 2 else MANY)
 @given(
     path=st.sampled_from(["/search", "/locate?photo=1&photo=2", "/explain?photo=1"]),

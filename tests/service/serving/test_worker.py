@@ -137,6 +137,26 @@ def test_who_has_searched_before_does_not_wait_for_the_first_sketches_of_others(
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
 
 
+def test_a_client_with_quick_sketches_does_not_wait_for_those_of_several_with_slow_ones() -> None:
+    async def scenario() -> None:
+        worker, gate = Worker(queue=10), Gate()
+        await run(worker, lambda quick: str, never(), "c")
+        worker._was_slow.update(a=True, b=True)
+
+        def slow(quick: bool) -> Callable[[], str]:
+            gate()
+            return str
+
+        slow_ones = [asyncio.create_task(run(worker, slow, never(), client)) for client in ("a", "b")]
+        await until(gate.begun)
+        for _ in range(3):
+            assert await run(worker, lambda quick: partial(str, quick), never(), "c") == "True"
+        gate.opened.set()
+        await asyncio.gather(*slow_ones)
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE))
+
+
 class Crowd:
     """Jobs of several clients in the same turns; each runs until it is let go."""
 
