@@ -270,6 +270,8 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     listing = FolderListing(roots, backend.path, plan.removals, plan.exclusions, database.has_below)
     take_listed = partial(database.take_listed, reusable=current.reusable, checksum=plan.request.checksum)
     first = take_listed(listing)
+    if not plan.request.allow_loss:
+        listing.note_absent(database.absent_files())
     progress.skip(*database.count_settled())
     listing.check(database.present_files())
     if not (listing.unlisted or listing.elsewhere):

@@ -353,6 +353,10 @@ class BuildDatabase:
     def present_files(self) -> Iterator[FileKey]:
         yield from self._database.execute("SELECT root, path FROM files WHERE status <> 'gone'")
 
+    def absent_files(self) -> Iterator[FileKey]:
+        query = "SELECT f.root, f.path FROM files f LEFT JOIN listed l USING (root, path) WHERE f.status <> 'gone'"
+        yield from self._database.execute(f"{query} AND l.number IS NULL")
+
     def take_listed(self, files: Iterable[GalleryFile], *, reusable: bool, checksum: bool) -> int:
         """Records the files of a listing, also which are to be read. Returns the number of the last one before.
 

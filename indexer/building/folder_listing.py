@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from unicodedata import normalize
 
@@ -17,7 +18,7 @@ from pathspec import GitIgnoreSpec
 from sketch_search.indexer.building.copies import find_mark
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
-from sketch_search.indexer.store.files import START, is_unicode, text_of_name
+from sketch_search.indexer.store.files import START, is_unicode, name_of_text, text_of_name
 from sketch_search.indexer.store.folders import MARKERS, PLACEHOLDER, Entry, Listing
 from sketch_search.indexer.store.location import FileKey, Root, is_index, shown_path, with_folders
 from sketch_search.model.answers import UnreadFile
@@ -77,7 +78,8 @@ def _check(pattern: str) -> None:
 # A folder that had photos at the last build.
 _EMPTY = "the folder is empty, perhaps because its disk is not mounted"
 _NO_PHOTO = "it had photos but is empty now, perhaps because its disk is not mounted"
-_LOST = {_EMPTY, _NO_PHOTO, f"the folder cannot be read: {os.strerror(errno.ENOENT)}"}
+_ABSENT = "the folder is not there, perhaps because its disk is not mounted"
+_LOST = {_EMPTY, _NO_PHOTO, _ABSENT, f"the folder cannot be read: {os.strerror(errno.ENOENT)}"}
 # Endings of the photos beside which a camera writes a RAW file of the same name, and beside which phones write the film
 # of a Live Photo.
 _SHOTS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".heic", ".heif", ".hif", ".avif"})
@@ -114,7 +116,8 @@ class FolderListing:
         self._roots, self._names = roots, [root.name for root in roots]
         self._index, self._removals, self._expected = str(resolve(index)), removals or Removals(), expected
         self._unlisted: dict[FileKey, UnreadFile] = {}
-        self._empty = set[FileKey]()
+        # Folders that had photos and now are empty or not there; and the folders in each whose photos count.
+        self._empty, self._folders_in = set[FileKey](), dict[FileKey, set[str]]()
         self.elsewhere = set[FileKey]()
         self._exclusions = exclusions or Exclusions()
         self._bare = list[str]()
@@ -163,8 +166,18 @@ class FolderListing:
         around = ((root, folder) for folder in with_folders(path)[:-1])
         return any(key in self._unlisted and not (moved and key in self._empty) for key in around)
 
+    def note_absent(self, files: Iterable[FileKey]) -> None:
+        """Counts folders as not listed that are not there, with all that they held, these ``files`` among it."""
+        for root, path in files:
+            for around, folder in pairwise(with_folders(path)[:-1]):
+                if self.may_hide((root, path)) or (root, around) not in self._folders_in:
+                    break
+                if folder not in self._folders_in[root, around]:
+                    self._leave_out(root, name_of_text(folder), _ABSENT)
+                    self._empty.add((root, folder))
+
     def forget_empty(self, expected: Callable[[FileKey], bool]) -> None:
-        """Counts empty folders below which no file is ``expected`` any longer as listed."""
+        """Counts empty and absent folders below which no file is ``expected`` any longer as listed."""
         for key in [key for key in self._empty if not expected(key)]:
             del self._unlisted[key]
 
@@ -236,6 +249,9 @@ class FolderListing:
         if folder and is_index([entry.name for entry in entries]):
             self._not_photos["of an index"] += 1
             entries = []
+        if entries:
+            there = {f"{folder}/{entry.name}".lstrip("/") for entry in entries if entry.kind == "folder"}
+            self._folders_in[number, text_of_name(folder)] = {*map(text_of_name, there)}
         entries = self._without_placeholders(number, folder, entries)
         names = {entry.name.lower() for entry in entries}
         entries = [entry for entry in entries if not self._is_left_out(folder, entry, names)]

@@ -1,4 +1,5 @@
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -342,6 +343,40 @@ def test_a_tenth_may_go_and_renamed_files_are_not_missing(built: Collection, mon
     assert (report.encoded, report.photos, report.kept) == (10, 45, [])
 
 
+@pytest.mark.parametrize("goes", ["yes", "remove"])
+def test_a_folder_that_vanishes_whole_stays_until_a_person_lets_it_go(goes: str, built: Collection) -> None:
+    for number in range(2):
+        save_photo(built.photos / "trip" / "day one" / f"{number}.png", 60 + number)
+        save_photo(built.photos / "trip" / "day two" / f"{number}.png", 70 + number)
+        save_photo(built.photos / f"{number}.png", 80 + number)
+    assert built.update().photos == 18
+    shutil.rmtree(built.photos / "trip")
+    (built.photos / "0.png").unlink()
+    (built.photos / "in here").rename(built.photos / "over there")
+    for _ in range(2):
+        report = built.update()
+        assert report.photos == 17
+        assert [(folder.path, folder.reason.partition(",")[0]) for folder in report.unlisted] == [
+            ("trip", "the folder is not there")
+        ]
+    assert report.settled.gone == 0
+    if goes == "yes":
+        report = built.update(allow_loss=True)
+        assert (report.photos, report.settled.gone) == (13, 4)
+    else:
+        assert indexer.remove([built.photos / "trip"], built.index).files == 4
+    report = built.update()
+    assert (report.photos, report.unlisted) == (13, ())
+
+
+def test_a_folder_that_is_left_out_now_is_there(built: Collection) -> None:
+    save_photo(built.photos / "trip" / "raw" / "1.png", 60)
+    assert built.update().photos == 13
+    (built.photos / "trip" / ".nomedia").touch()
+    report = built.update()
+    assert (report.photos, report.settled.gone, report.unlisted) == (12, 1, ())
+
+
 def test_a_folder_whose_photos_were_moved_is_no_missing_disk(built: Collection, tmp_path: Path) -> None:
     for file in [*(built.photos / "in here").iterdir()]:
         file.rename(built.photos / file.name)
@@ -357,6 +392,9 @@ def test_a_folder_whose_photos_were_moved_is_no_missing_disk(built: Collection, 
     assert (report.photos, report.files) == (14, 14)
     assert report.unlisted[0].path == "in here"
     (built.photos / "in here").rmdir()
+    report = built.update()
+    assert (report.photos, report.files, report.settled.gone) == (14, 14, 0)
+    assert "is not there" in report.unlisted[0].reason
     mounted.rename(built.photos / "in here")
     report = built.update()
     assert (report.files, report.encoded, report.kept) == (15, 0, [])
