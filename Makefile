@@ -123,7 +123,8 @@ lock: ## write constraints.txt from a fresh install
 	$(FROZEN)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' --group dev
 	$(FROZEN)/bin/python -m pip freeze --all --exclude-editable --exclude pip --disable-pip-version-check > $(FROZEN)/list
 	@# A local version, such as torch's +cpu, exists on one index only. Without it the line fits every build of the release.
-	{ echo "# Made by make lock; what make install takes."; sed -n 's/^\([A-Za-z0-9._-]*==[^+]*\).*/\1/p' $(FROZEN)/list; } > constraints.txt
+	@# Of faiss, only one is installed; both have the same releases.
+	{ echo "# Made by make lock; what make install takes."; sed -n 's/^\([A-Za-z0-9._-]*==[^+]*\).*/\1/p; s/^faiss-cpu==/faiss-gpu==/p' $(FROZEN)/list; } > constraints.txt
 	rm -rf $(FROZEN)
 
 clean: ## delete what was built here, but not .venv

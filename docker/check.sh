@@ -1,7 +1,19 @@
 #!/bin/sh
-# Builds the image for CPUs and uses it as docker-compose.yml does: indexes samples, serves, searches, stops. Needs no
+# Checks the composed file, and that pip finds packages for the target gpu, as far as docker and python3 are here. Builds the image for CPUs and uses it as docker-compose.yml does: indexes samples, serves, searches, stops. Needs no
 # daemon and no registry of images: debootstrap makes the base. `make containers` runs this.
 set -eu
+
+if docker compose version >/dev/null 2>&1; then
+    echo "== composed file"
+    docker compose --profile '*' config --quiet
+fi
+if python3 -m pip --version >/dev/null 2>&1; then
+    echo "== packages of the target gpu"
+    gpu=$(mktemp -d)
+    trap 'rm -rf "$gpu"' EXIT
+    python3 docker/requirements.py --only gpu clip faiss-gpu >"$gpu/wanted"
+    python3 -m pip install --quiet --dry-run --target "$gpu/none" -c constraints.txt -r "$gpu/wanted"
+fi
 
 for tool in podman debootstrap curl; do
     command -v $tool >/dev/null || { echo "skipped: $tool is not installed"; exit 0; }
@@ -24,7 +36,7 @@ contained() {
 clean_up() {
     podman rm --force --time 0 "$name" >/dev/null 2>&1 || true
     podman volume rm --force "$name-index" "$name-samples" >/dev/null 2>&1 || true
-    rm -rf "$scratch"
+    rm -rf "$scratch" "${gpu:-}"
 }
 trap clean_up EXIT
 

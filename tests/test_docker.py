@@ -82,6 +82,7 @@ def test_containers_run_as_nobody_and_listen_here_alone(compose: dict[str, Any],
     assert json.loads(stages["cpu"].all("CMD")[-1]) == ["python", "-m", "service"]
     for name, service in compose["services"].items():
         assert service["build"]["target"] in stages
+        assert service["build"]["args"].keys() == {"PIP_EXTRA_INDEX_URL"}
         locked = [service[key] for key in ("read_only", "cap_drop", "security_opt", "user")]
         assert locked == [True, ["ALL"], ["no-new-privileges:true"], user]
         # Kernels of some NAS refuse a limit of CPUs, which is in a file of its own.
@@ -135,6 +136,8 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
     assert {"torch", "faiss-gpu"} <= needed("--only", "gpu", "clip", "faiss-gpu")
     (replacing,) = (step for step in stages["venv-gpu"].all("RUN") if "faiss" in step)
     assert "uninstall --yes faiss-cpu" in replacing
+    pins = dict(re.findall(r"^(faiss-\w+)==(\S+)", (_CHECKOUT / "constraints.txt").read_text(), re.MULTILINE))
+    assert pins["faiss-gpu"] == pins["faiss-cpu"]
     assert "--only gpu clip faiss-gpu" in replacing
 
 

@@ -139,7 +139,7 @@ def test_the_page_can_be_installed_and_without_javascript_shows_a_message_alone(
     manifest = json.loads(desk.execute_cdp_cmd("Page.getAppManifest", {})["data"])
     assert manifest["name"] == desk.title
     # iPads take no SVG, and fill what is transparent with black.
-    icon = desk.find_element(By.CSS_SELECTOR, "link[rel=apple-touch-icon]").get_property("href")
+    icon = str(desk.find_element(By.CSS_SELECTOR, "link[rel=apple-touch-icon]").get_property("href"))
     with Image.open(io.BytesIO(httpx.get(icon).content)) as touched:
         assert (touched.format, touched.size, touched.has_transparency_data) == ("PNG", (180, 180), False)
     desk.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
