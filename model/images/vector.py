@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from annotated_types import Len
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from sketch_search.model.errors import MalformedSketch, UndecodableImage, UnsupportedImage, import_decoder
 from sketch_search.model.images.drawing import MAX_STROKES, Stroke
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SVG, PDF = "image/svg+xml", "application/pdf"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
 _SIDE, _MOST_LONGER = 512, 100
-# Pixels of the longer side of a page.
-_PAGE_SIDE = 768
+# Pixels of the longer side of a page. On a page whose mean side is so many pixels, a drawing is at least such a share.
+_PAGE_SIDE, _TINY, _PAPER = 768, 0.1, 2048
 # Elements that read something from elsewhere, or take long, and are left out; and what a person would miss of these.
 _MISSED = {"text": "text", "foreignObject": "text", "image": "pictures of other files"}
 _LEFT_OUT = {"feImage", "filter", "script", *_MISSED}
@@ -111,9 +111,41 @@ def draw_svg(
     root.set("width", f"{max(1, round(box[2] * scale))}")
     root.set("height", f"{max(1, round(box[3] * scale))}")
     picture = _rendered(root)
+
+    def part(left: float, top: float, right: float, bottom: float, pixels: int) -> Image.Image:
+        declare(_PAPER**2)
+        sides = (right - left) * box[2], (bottom - top) * box[3]
+        root.set("viewBox", f"{box[0] + left * box[2]} {box[1] + top * box[3]} {sides[0]} {sides[1]}")
+        for name, side in zip(("width", "height"), sides, strict=True):
+            root.set(name, f"{max(1, round(pixels * side / max(sides)))}")
+        return _rendered(root)
+
+    picture = _enlarged(picture, part)
     if missing and picture.convert("RGBA").getchannel("A").getextrema() == (0, 0):
         raise UnsupportedImage(f"the SVG file draws nothing but {missing}, which is not read; save it as PNG")
     return picture
+
+
+def _enlarged(picture: Image.Image, part: Callable[[float, float, float, float, int], Image.Image]) -> Image.Image:
+    """Returns the page with a tiny drawing up to a hundredth of it in size, as on the endless paper of some programs.
+
+    part: draws what lies between left, top, right and bottom, as shares of the sides, so many pixels long.
+    """
+    # At its edge, a page may be covered by half.
+    (width, height), inner = picture.size, picture.crop((1, 1, max(2, picture.width - 1), max(2, picture.height - 1)))
+    paper = inner.getpixel((0, 0))
+    box = ImageChops.difference(inner, Image.new(inner.mode, inner.size, paper)).getbbox(alpha_only=False)
+    if not box or max(box[2] - box[0], box[3] - box[1]) >= _TINY * math.sqrt(width * height):
+        return picture
+    left, top, right, bottom = box[0], box[1], min(width, box[2] + 2), min(height, box[3] + 2)
+    scale = _PAPER / math.sqrt(width * height)
+    page = Image.new(picture.mode, (math.ceil(width * scale), math.ceil(height * scale)), paper)
+    drawn = part(left / width, top / height, right / width, bottom / height, int(_TINY * _PAPER)).convert(picture.mode)
+    middle = (left + right) / 2 * scale, (top + bottom) / 2 * scale
+    sides = zip(middle, drawn.size, page.size, strict=True)
+    x, y = (min(max(0, round(at - side / 2)), max(0, whole - side)) for at, side, whole in sides)
+    page.paste(drawn, (x, y))
+    return page
 
 
 def _rendered(root: ElementTree.Element) -> Image.Image:
@@ -237,8 +269,18 @@ def draw_pdf(data: bytes, choose: Callable[[int, Callable[[int], Image.Image]], 
             def draw(number: int) -> Image.Image:
                 page = document[number]
                 scale = _PAGE_SIDE / max(1.0, *page.get_size())
-                picture: Image.Image = page.render(scale=scale, may_draw_forms=False).to_pil().convert("RGB")
-                return picture
+                width, height = page.get_size()
+
+                def part(left: float, top: float, right: float, bottom: float, pixels: int) -> Image.Image:
+                    closer = pixels / max((right - left) * width, (bottom - top) * height)
+                    crop = (left * width, (1 - bottom) * height, (1 - right) * width, top * height)
+                    return rendered(scale=closer, crop=crop)
+
+                def rendered(**options: Any) -> Image.Image:
+                    picture: Image.Image = page.render(may_draw_forms=False, **options).to_pil().convert("RGB")
+                    return picture
+
+                return _enlarged(rendered(scale=scale), part)
 
             if not len(document):
                 raise UndecodableImage("the PDF file has no pages")

@@ -11,6 +11,7 @@ from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.errors import UndecodableImage, UnsupportedImage
 from sketch_search.model.images import Drawing, Preprocessing, Stroke, lab
 from sketch_search.model.images.files import OpenedImage, open_dated
+from sketch_search.model.search.drawings import LEAST_PLACED
 from tests.pictures import difference, drawing, encoded
 
 LINE = '<path d="M 10 10 L 90 40" stroke="black" stroke-width="3"/>'
@@ -200,6 +201,46 @@ def test_the_page_with_the_drawing_is_taken_or_a_named_one(before: list[Image.Im
         assert (shown.image == opened.image) == (named == number)
     with pytest.raises(UnsupportedImage, match=rf"has {len(pages)} pages and no page 9"):
         open_dated(data, sketch=True, page=9)
+
+
+# A star of so many units on a page of other sizes; the page of a PDF begins at the bottom.
+STAR = [(0.5, 0.0), (0.8, 1.0), (0.0, 0.4), (1.0, 0.4), (0.2, 1.0), (0.5, 0.0)]
+
+
+def _on_endless_paper(kind: str, page: tuple[int, int], at: tuple[float, float], side: float) -> bytes:
+    points = [(page[0] * at[0] + side * (x - 0.5), page[1] * at[1] + side * (y - 0.5)) for x, y in STAR]
+    if kind == "SVG":
+        lines = f'<polyline points="{points}" fill="none" stroke="black" stroke-width="{side / 40}"/>'
+        ground = f'<rect width="{page[0]}" height="{page[1]}" fill="#fdf6e3"/>'
+        text = (ground + lines).translate(str.maketrans("()[]", "    "))
+        return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {page[0]} {page[1]}">{text}</svg>'.encode()
+    steps = [f"{x} {page[1] - y} {'l' if number else 'm'}" for number, (x, y) in enumerate(points)]
+    stream = f"{side / 40} w {' '.join(steps)} S"
+    return (
+        "%PDF-1.7\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj "
+        f"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 {page[0]} {page[1]}]/Contents 4 0 R>>endobj "
+        f"4 0 obj<</Length {len(stream)}>>stream\n{stream}\nendstream endobj trailer<</Root 1 0 R>>"
+    ).encode()
+
+
+@pytest.mark.parametrize("kind", ["SVG", "PDF"])
+@pytest.mark.parametrize(
+    ("page", "at", "side"),
+    [((14_000, 14_000), (0.5, 0.4), 400), ((14_000, 6_000), (0.98, 0.02), 150), ((900, 6_000), (0.3, 0.9), 40)],
+)
+def test_a_tiny_drawing_on_endless_paper_is_drawn_as_sharp_as_a_large_one(
+    kind: str, page: tuple[int, int], at: tuple[float, float], side: float
+) -> None:
+    tiny, large = (
+        Preprocessing(96).drawing(open_dated(_on_endless_paper(kind, *placed), sketch=True).image)
+        for placed in ((page, at, side), ((300, 300), (0.5, 0.5), 240))
+    )
+    # If it were not drawn again, the least would be 22.
+    assert np.abs(tiny.whole.astype(int) - large.whole).mean() < 8
+    left, top, right, bottom = tiny.things[0].box
+    # Where it lies does not count: it takes a hundredth of the page at most.
+    assert (right - left) * (bottom - top) <= LEAST_PLACED
+    assert ((left + right) / 2, (top + bottom) / 2) == pytest.approx(at, abs=0.06)
 
 
 def test_an_svg_reads_no_file_and_contacts_no_host(tmp_path: Path) -> None:
