@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -309,6 +310,33 @@ def find_server(folder: Path) -> ServerAddress | None:
         return ServerAddress.model_validate_json(text)
     except (OSError, ValidationError):
         return None
+
+
+@contextmanager
+def redirecting(page: str) -> Iterator[str]:
+    """Provides a file that redirects to a page: everyone here can see the arguments of the browser's process.
+
+    Deletes those of servers that were killed, which hold no lock. Raises OSError.
+    """
+    beginning, ending = "sketch-search-", ".html"
+    kept = Path(tempfile.gettempdir()).glob(f"{beginning}*{ending}")
+    for left in kept if sys.platform != "win32" else ():
+        # One that is empty is just being made.
+        with suppress(OSError), open_regular(left, links=False) as file:
+            if _is_ours(file) and _locks(file) and file.read(1):
+                left.unlink()
+    descriptor, name = tempfile.mkstemp(prefix=beginning, suffix=ending)
+    try:
+        with open(descriptor, "w+b") as made:
+            if sys.platform != "win32":
+                _locks(made)
+            made.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={page}">'.encode())
+            made.write(f'<a href="{page}">sketch-search</a>'.encode())
+            made.flush()
+            yield name
+    finally:
+        # The folder for temporary files may have been cleaned meanwhile.
+        Path(name).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentR
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import FileInParts
 from sketch_search.model.engine import Numbers, Tokens
-from sketch_search.model.engine.detector import no_boxes
+from sketch_search.model.engine.detector import KINDS, NO_KIND, no_boxes
 from sketch_search.model.images import media_type
 from sketch_search.model.search.clusters import Mask, Vectors
 
@@ -131,6 +131,8 @@ class Index(AbstractContextManager["Index"]):
             kept = self._boxes[photo_rows]
             seen = ~are_unseen(kept)
             boxes[seen] = kept[seen]
+            # The file may be damaged.
+            boxes[boxes[..., 0] >= len(KINDS), 0] = NO_KIND
         return boxes
 
     def photo_tokens(self, photo_rows: Numbers, *, scaled: bool = True) -> Tokens:

@@ -7,16 +7,14 @@ indexes a gallery in a separate folder, serves it, and searches it once with a s
 import errno
 import gc
 import logging
-import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import uvicorn
@@ -42,6 +40,7 @@ from sketch_search.service.settings import (
     answers_by,
     find_server,
     index_path,
+    redirecting,
     token_of,
 )
 from sketch_search.service.sharding import Shards, ShardsRefused, check_folders, shard_names
@@ -114,7 +113,7 @@ def serve_until_stopped(
             say(f"sketch-search at {printed}", settings)
             if opening and (browser or not (on_terminal or settings.allow_build is False)):
                 with suppress(OSError):  # without a file, the page is opened without the token
-                    page = opened.enter_context(_redirecting(reached + opening))
+                    page = opened.enter_context(redirecting(reached + opening))
                     if not on_terminal:
                         say(f"open this file for the page with the token; only you can read it: {page}", settings)
             say(f"computes on {where_it_computes(settings.device)}", settings)
@@ -184,19 +183,6 @@ def print_build(report: indexer.BuildReport, settings: Settings) -> None:
 def say(line: str, settings: Settings) -> None:
     """Prints a line for people, or a JSON object if the log is in JSON."""
     print(as_json(line) if settings.log_format == "json" else printable(line), flush=True)
-
-
-@contextmanager
-def _redirecting(page: str) -> Iterator[str]:
-    """Provides a file that redirects to a page: everyone here can see the arguments of the browser's process."""
-    descriptor, name = tempfile.mkstemp(prefix=f"{PROGRAM}-", suffix=".html")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f'<!doctype html><meta http-equiv="refresh" content="0; url={page}"><a href="{page}">{PROGRAM}</a>')
-    try:
-        yield name
-    finally:
-        # The folder for temporary files may have been cleaned meanwhile.
-        Path(name).unlink(missing_ok=True)
 
 
 def _open_page(page: str) -> None:

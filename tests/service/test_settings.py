@@ -1,6 +1,7 @@
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,17 @@ from pydantic import ValidationError
 from sketch_search.model.errors import UserError
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.service.commands.serve import check_port
-from sketch_search.service.settings import MAX_THREADS, NAME, ServerAddress, Settings, announced, find_server, token_of
+from sketch_search.service.settings import (
+    MAX_THREADS,
+    NAME,
+    ServerAddress,
+    Settings,
+    announced,
+    find_server,
+    redirecting,
+    token_of,
+)
+from tests.programs import PATIENCE, started_python
 
 
 @pytest.fixture(autouse=True)
@@ -165,6 +176,32 @@ def test_the_file_of_a_killed_server_is_ignored(folder: Path) -> None:
     with announced(folder, SERVER):  # It is in no server's way.
         assert find_server(folder) == SERVER
         assert (folder / NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_page_with_the_token_of_a_killed_server_goes_when_the_next_one_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        f"import sys, tempfile; tempfile.tempdir = {str(tmp_path)!r}; from sketch_search.service import settings\n"
+        "with settings.redirecting('http://127.0.0.1/?token=secret') as name: print(name, flush=True); sys.stdin.read()"
+    )
+    (mine := tmp_path / "sketch-search-of-a-group.html").write_text("mine")
+    mine.chmod(0o666)
+    (link := tmp_path / "sketch-search-link.html").symlink_to(mine)
+    with started_python("-c", code) as killed:
+        assert killed.stdout is not None
+        left = Path(killed.stdout.readline().strip())
+        with redirecting("http://127.0.0.1/") as page:
+            assert "secret" in left.read_text()
+        assert not Path(page).exists()
+        killed.kill()
+        killed.wait(PATIENCE)
+    assert left.exists()
+    with redirecting("http://127.0.0.1/") as page, redirecting("http://127.0.0.1/"):
+        assert not left.exists()
+        assert Path(page).stat().st_mode & 0o777 == 0o600
+    assert {*tmp_path.iterdir()} == {mine, link}
 
 
 def test_a_token_stays_the_same_unless_others_could_read_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 import hashlib
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
@@ -227,6 +229,19 @@ def test_a_camera_s_facts_are_read_unless_damaged(settings: Settings, weights: P
         (tmp_path / "photos" / "good.jpg").write_bytes(bad)
         assert error(http.get(f"/photos/{ids['good.jpg']}/facts")) == (404, "photo_unavailable")
         assert error(http.get("/photos/1000/facts")) == (404, "not_found")
+
+
+def test_damaged_boxes_are_no_boxes(default_settings: Settings, tmp_path: Path) -> None:
+    assert default_settings.index is not None
+    index = shutil.copytree(default_settings.index, tmp_path / "index")
+    (kept,) = index.glob("g*/boxes.npy")
+    boxes = np.load(kept, mmap_mode="r+")
+    boxes[:, 0] = (80, 255, 200, 30, 20, 10)
+    boxes[:, 1:] = (254, 1, 2, 3, 4, 5)
+    boxes.flush()
+    with asked(default_settings, index=index) as http:
+        assert http.get("/photos/1/facts").raise_for_status().json()["boxes"] == []
+        assert http.post("/search?text=dog").raise_for_status().json()["results"]
 
 
 def test_originals_are_kept_back_where_the_settings_say_so(settings: Settings, sketch: bytes) -> None:
