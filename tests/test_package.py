@@ -191,7 +191,7 @@ def test_the_lines_of_the_readme_run_one_after_the_other(built: Built, tmp_path:
         # The answer to the next line is asked for while this one serves.
         asked = [lines[number + 1].replace("8000", str(port))] if number + 1 == served else []
         if command in ("sketch-search ~/Pictures", "sketch-search", "sketch-search index build --watch"):
-            begun = "sketch-search at " if "index" not in command else "index: "
+            begun = "sketch-search at " if command == "sketch-search" else "index: "
 
             def said(told: str, begun: str = begun, asked: list[str] = asked) -> bool:
                 if told.startswith(begun):

@@ -76,7 +76,7 @@ def _commands() -> Iterable[click.Command]:
 @_DEVICE()
 @click.pass_context
 def application(context: click.Context, /, **options: Any) -> None:
-    """Draw something, find the photos of it. FOLDERs are indexed, then served."""
+    """Draw something, find the photos of it. FOLDERs are served while they are indexed."""
     if context.invoked_subcommand == "model" and any(options.values()):
         raise click.UsageError("write the options for model after its name.")
 

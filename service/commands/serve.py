@@ -1,4 +1,4 @@
-"""`sketch-search serve`, the default command: indexes folders, if any are given, then serves.
+"""`sketch-search serve`, the default command: serves, and indexes folders behind, if any are given.
 
 With `--ray ADDRESS --shards DIR...` it serves a gallery in shards, which a Ray cluster searches. `sketch-search demo`
 indexes a gallery in a separate folder, serves it, and searches it once with a sketch.
@@ -7,6 +7,7 @@ indexes a gallery in a separate folder, serves it, and searches it once with a s
 import errno
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
@@ -49,6 +50,8 @@ from sketch_search.service.sharding import Shards, ShardsRefused, check_folders,
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 # Searches that this process runs at a time: it mostly waits for the shards.
 SEARCHES_AT_ONCE = 8
+# Seconds until the first line on the progress of a build behind, and between two looks at it.
+FIRST_LINE_SECONDS, LOOK_SECONDS = 4.0, 0.5
 # Seconds that the server waits for its shards to start. Shards that start later are searched from then on.
 START_SECONDS = 600.0
 # What the demo searches for if it finds that, the results that it shows, and how long it waits on a busy machine.
@@ -63,8 +66,8 @@ def serve(settings: Settings, folders: Sequence[indexer.Address], *, browser: bo
         settings = settings.model_copy(update={"shards": (*settings.shards, *map(Path, folders))})
         return serve_shards(settings, browser=browser)
     if folders:
-        settings = index_folders(settings, folders)
-    elif indexer.current_stamp(index_path(settings)) is None:
+        return serve_indexing(settings, folders, browser=browser)
+    if indexer.current_stamp(index_path(settings)) is None:
         missing = f"There is no index yet: choose a folder of photos on the page, or run `{PROGRAM} FOLDER`."
         print(missing, file=sys.stderr)
     return serve_until_stopped(settings, browser=browser)
@@ -137,8 +140,8 @@ def serve_until_stopped(
     return 0 if server.started else 1
 
 
-def index_folders(settings: Settings, folders: Sequence[indexer.Address]) -> Settings:
-    """Builds or updates the index of ``folders``, and returns its settings. Raises BadInvocation; PortTaken."""
+def serve_indexing(settings: Settings, folders: Sequence[indexer.Address], *, browser: bool) -> int:
+    """Serves at once, and indexes ``folders`` behind. Raises BadInvocation; PortTaken."""
     index = index_path(settings)
     known = indexer.indexed_folders(index)
     for folder in folders:
@@ -149,12 +152,29 @@ def index_folders(settings: Settings, folders: Sequence[indexer.Address]) -> Set
             )
     request = indexer.BuildRequest(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
     request.check(index)
-    matcher = open_matcher(settings)
-    check_port(settings)
-    report = indexer.build(index, request, matcher, indexer.Progress(bar=True))
-    print_build(report, settings)
-    # The photos are where they were just indexed, whatever SBIR_GALLERY says.
-    return settings.model_copy(update={"gallery": ()})
+    open_matcher(settings)
+    # The photos are where they are indexed now, whatever SBIR_GALLERY says.
+    served = settings.model_copy(update={"gallery": ()})
+    app = create_app(served)
+    return serve_until_stopped(served, lambda *_: _index_behind(app, request, served), app, browser=browser)
+
+
+def _index_behind(app: FastAPI, request: indexer.BuildRequest, settings: Settings) -> None:
+    """Builds the index of a server that answers already, and says how far it is: rarely, and then more rarely."""
+    builder = app.state.context.builder
+    builder.run(request)
+    said = pause = FIRST_LINE_SECONDS
+    start = time.monotonic()
+    while (build := builder.info()) is not None and build.running:
+        if time.monotonic() - start >= said and build.total:
+            left = "" if build.seconds_left is None else f", about {math.ceil(build.seconds_left / 60)} minutes left"
+            say(f"{build.phase}: {build.done} of {build.total} photos{left}; the page finds the first ones", settings)
+            said, pause = said + pause, 2 * pause
+        time.sleep(LOOK_SECONDS)
+    if build is not None and build.failed is not None:
+        print(printable(f"error: {build.failed}"), file=sys.stderr, flush=True)
+    elif build is not None:
+        say(f"index: {index_path(settings)}, up to date", settings)
 
 
 def check_port(settings: Settings) -> None:

@@ -66,6 +66,10 @@ class Builder:
             _check_whole(path)
             if path.is_dir():  # and not an album, which is a ZIP file
                 _subfolders(path)
+        self.run(request)
+
+    def run(self, request: indexer.BuildRequest) -> None:
+        """Starts a build, in generations that can be searched meanwhile. Raises BuildRefused if one is running."""
         with self._lock:
             if self._running() or self._removing:
                 raise BuildRefused("A build of the index is already running; the page shows its progress.")
@@ -73,6 +77,7 @@ class Builder:
             self._process = start_child(
                 "-c", f"from {__name__} import main; main()", SBIR_ZIP_ENCODING=self._settings.zip_encoding
             )
+            index = index_path(self._settings)
             settings = self._settings.model_copy(update={"index": index, "api_key": None, "api_key_file": None})
             requests = cast(BinaryIO, self._process.stdin)
             with suppress(BrokenPipeError):  # if it has already ended, ``info`` says so

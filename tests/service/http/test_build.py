@@ -11,7 +11,7 @@ from sketch_search.service.settings import ServerAddress, Settings, announced, f
 from tests.indexer.disks import bound_by_permissions
 from tests.model.training.network.test_network import written_with_graphs
 from tests.programs import PATIENCE, wait_until
-from tests.service.served import error, served
+from tests.service.served import address, error, running, served
 from tests.service.small_gallery import save_copy
 
 # As few as may all be missing before a build takes it for the wrong disk.
@@ -177,3 +177,21 @@ def test_another_site_builds_nothing(settings: Settings, few: Path, tmp_path: Pa
         for headers in (origin, origin | {"sec-fetch-site": "cross-site"}):
             assert error(http.post("/build", params={"folder": str(few)}, headers=headers)) == (400, "bad_request")
             assert http.get("/info", headers=headers).json()["build"] is None
+
+
+def test_a_named_folder_is_served_at_once_and_indexed_behind(settings: Settings, few: Path, tmp_path: Path) -> None:
+    new = settings.model_copy(update={"index": tmp_path / "index"})
+    with running(new, tmp_path / "log", str(few), SBIR_ALLOW_BUILD="no") as process, httpx.Client() as http:
+        assert process.stdout is not None
+        begun = next(line for line in process.stdout if line.startswith(("sketch-search at ", "index: ")))
+        info = f"{begun.removeprefix('sketch-search at ').strip()}/info"
+        assert http.get(info).status_code == 200
+        ended = next(line for line in process.stdout if line.startswith("index: "))
+        assert ended == f"index: {tmp_path / 'index'}, up to date\n"
+        wait_until(lambda: (http.get(info).json()["index"] or {}).get("photos") == PHOTOS, "no photos can be found")
+    (tmp_path / "none").mkdir()
+    other = settings.model_copy(update={"index": tmp_path / "other"})
+    with running(other, tmp_path / "log", str(tmp_path / "none")) as process:
+        address(process)
+        wait_until(lambda: "error: there are no image files" in (tmp_path / "log").read_text(), "it has not failed")
+        assert process.poll() is None, "the server goes on"
