@@ -51,11 +51,10 @@ CHUNK, GPU_CHUNK = 32, 256
 KEPT = 64
 # The most words guessed for a sketch, and the least probability of a guess: no guess is better than a wrong one.
 MAX_GUESSES, LEAST_PROBABLE = 3, 0.3
-# The least probability of a word offered with a question mark, if there is no guess; and of a person, from which on
-# _NO_PEOPLE are never guessed. At 0.03, two of 49 drawn people were taken for animals, at 0.01 none; there 0.04 of 132
-# drawn animals lose their guess.
-LEAST_POSSIBLE, LEAST_PERSON = 0.03, 0.01
-_NO_PEOPLE = "animal, bird, insect, reptile, ape, snowman, teddy bear, chimpanzee, gorilla, orangutan"
+# The least probability of a word offered with a question mark, if there is no guess.
+LEAST_POSSIBLE = 0.03
+# Of words for one thing, one that has this share of their probability is called by its own name.
+FAR_LIKELIER = 2 / 3
 
 
 class Matcher:
@@ -88,13 +87,6 @@ class Matcher:
     def book(self) -> WordBook:
         """Looks up the words of the vocabulary. It takes 30 ms to make."""
         return WordBook(self.config.words)
-
-    @cached_property
-    def _people(self) -> tuple[list[int], list[int]]:
-        """The number of the word for people, if there is one, and those of what people are not called."""
-        person = self.book.of_class("person")
-        others = {number for name in _NO_PEOPLE.split(", ") for number in self.book.widen(self.book.meant(name))}
-        return [] if person is None else [person], sorted(others)
 
     @property
     def photo_sha256(self) -> str:
@@ -337,14 +329,16 @@ class Matcher:
     def guesses(self, sketch: Tokens, least: float = LEAST_PROBABLE, most: int = MAX_GUESSES) -> tuple[Guess, ...]:
         """Guesses at most ``most`` words for a sketch, a batch of one, of at least this probability, best first.
 
-        What may be a person is not guessed to be an animal or a snowman.
+        Words for one thing to a person are guessed together (``WordBook.same``).
         """
         if self.engine.vocabulary is None:
             return ()
         probabilities = self.engine.vocabulary.guess(sketch)[0].copy()
-        person, unlike = self._people
-        if len(person) and probabilities[person].sum() >= LEAST_PERSON:
-            probabilities[unlike] = 0
+        for alike in map(list, self.book.same):
+            total, best = probabilities[alike].sum(), max(alike, key=lambda word: probabilities[word])
+            name = best if probabilities[best] >= FAR_LIKELIER * total else alike[0]
+            probabilities[alike] = 0
+            probabilities[name] = total
         best = np.argsort(-probabilities, kind="stable")[:most].tolist()
         guesses = (Guess(self.words[number], float(probabilities[number])) for number in best)
         return tuple(guess for guess in guesses if guess.probability >= least)

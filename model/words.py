@@ -207,6 +207,18 @@ class WordBook:
             meant.append(set(chain.from_iterable(self.widen((number,)) for number in numbers)))
         return meant
 
+    @cached_property
+    def same(self) -> list[tuple[int, ...]]:
+        """The words for one thing to a person, such as a cup and a teacup, the plainest first."""
+        named = ((name, *others.split(", ")) for name, others in _read_toml("same.toml").items())
+        keys = [[key for key in map(spelling, names) if key in self._numbers] for names in named]
+        alike = [tuple(dict.fromkeys(self._numbers[key] for key in of)) for of in keys]
+        return [numbers for numbers in alike if len(numbers) > 1]
+
+    def alike(self, number: int) -> set[int]:
+        """Returns a word and those for the same thing."""
+        return {number}.union(*(words for words in self.same if number in words))
+
     def widen(self, meant: tuple[int, ...]) -> tuple[int, ...]:
         """Adds to a single word what else it means, such as the breeds of dogs."""
         return self._widened.get(meant[0], meant) if len(meant) == 1 else meant

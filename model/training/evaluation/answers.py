@@ -254,7 +254,7 @@ def measure_guesses(matcher: Matcher, task: Task) -> Evaluation:
     """Measures the guesses for a task's sketches, see ``Matcher.guesses``. Raises ModelError without words.
 
     named: whether a word of the vocabulary names the thing; only these can be guessed. first, among: whether the first
-    guess is right, and whether any is. shown: how many guesses there are.
+    guess is this word, or one for the same thing, and whether any is. shown: how many guesses there are.
     """
     if not matcher.words:
         raise ModelError(f"this checkpoint ({matcher.config.name}) has no vocabulary, and guesses nothing")
@@ -263,9 +263,9 @@ def measure_guesses(matcher: Matcher, task: Task) -> Evaluation:
     rows = []
     for row, sketch in enumerate(sketches):
         number = matcher.book.of_class(sketch.label)
-        word = None if number is None else matcher.words[number]
-        guesses = [guess.word for guess in matcher.guesses(tokens[row : row + 1])]
-        rows.append((word is not None, guesses[:1] == [word], word in guesses, len(guesses)))
+        right = set() if number is None else {matcher.words[word] for word in matcher.book.alike(number)}
+        guesses = [guess.word in right for guess in matcher.guesses(tokens[row : row + 1])]
+        rows.append((number is not None, any(guesses[:1]), any(guesses), len(guesses)))
     columns = dict(zip(("named", "first", "among", "shown"), np.array(rows, np.float64).T, strict=True))
     groups = {name: np.array([s.label in labels for s in sketches]) for name, labels in task.groups.items()}
     return Evaluation.of(Corpus(sketches), sketches, {"guesses": columns}, groups)

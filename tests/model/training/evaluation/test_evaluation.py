@@ -270,13 +270,15 @@ def test_guesses_are_right_where_they_name_the_class(task: Task) -> None:
     assert found.table().splitlines()[3].split()[-4:] == ["0.5000"] * 3 + ["2.0000"]
 
 
-@pytest.mark.parametrize(("share", "guessed"), [(0.05, []), (0.02, []), (0.005, ["monkey"])])
-def test_what_may_be_a_person_is_not_guessed_to_be_an_animal(share: float, guessed: list[str]) -> None:
-    chances = torch.tensor([0.9 - share, share]).log()
-    known = vocabulary(directions=torch.zeros(2, 32), biases=chances, guess_scale=1.0, guess_none=math.log(0.1))
-    matcher = matcher_of(tiny_network().vocabulary_replaced(known, (("monkey",), ("person",))))
-    sketch = Tokens.of_ret(np.ones((1, 32), np.float32))
-    assert [guess.word for guess in matcher.guesses(sketch)] == guessed
+@pytest.mark.parametrize(("barn", "house", "guessed"), [(0.35, 0.3, "house"), (0.6, 0.05, "barn")])
+def test_words_for_one_thing_are_guessed_together(barn: float, house: float, guessed: str) -> None:
+    chances = torch.tensor([barn, house, 0.2]).log()
+    none = math.log(0.8 - barn - house)
+    known = vocabulary(directions=torch.zeros(3, 32), biases=chances, guess_scale=1.0, guess_none=none)
+    matcher = matcher_of(tiny_network().vocabulary_replaced(known, (("barn",), ("house",), ("monkey",))))
+    guesses = matcher.guesses(Tokens.of_ret(np.ones((1, 32), np.float32)), 0.1)
+    assert [guess.word for guess in guesses] == [guessed, "monkey"]
+    assert [guess.probability for guess in guesses] == pytest.approx([0.65, 0.2])
 
 
 @pytest.fixture(scope="module")
