@@ -149,7 +149,7 @@ def test_the_wheel_indexes_and_searches_without_extras_beside_modules_of_its_nam
     tiny_checkpoint(folder / "tiny.safetensors")
     told = plain.run([plain.python, "-c", _USE_ALL], folder)
     assert "now current" in told
-    assert "vocabulary:          1,773 words\n" in told
+    assert "vocabulary:          1,862 words\n" in told
     assert (folder / "why" / "explanation.json").is_file()
     # What needs PyTorch names the extra that brings it.
     assert told.count("error: torch is not installed; run `pip install 'sketch-search[train]'`.\n") == 2

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import IMAGE_SUFFIXES
+from sketch_search.model.training.people import draw_person
 
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
 # An archive without labels.
@@ -349,6 +350,22 @@ def _strokes_of_classes(root: Path) -> Iterator[tuple[str, list[Strokes]]]:
         with gzip.open(packed, "rt") as lines:
             drawings = [[np.array(points, float).T for points in json.loads(line)] for line in lines]
         yield packed.name.removesuffix(".jsonl.gz"), drawings
+
+
+# The class of drawings by a program, and how many there are.
+FIGURE, FIGURES = "person", 1200
+
+
+def read_figures() -> tuple[Picture, ...]:
+    """Reads drawings of people by a program, which are drawn at the first call."""
+    target = cache_folder() / "images" / f"figures-{FIGURES}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _new_folder(target) as partial:
+            (partial / FIGURE).mkdir()
+            for number in range(FIGURES):
+                draw_person(np.random.default_rng(number)).save(partial / FIGURE / f"{number:04}.png")
+    return _class_folders(target, "figures")
 
 
 def read_strokes(folder: Path) -> list[Strokes]:

@@ -37,6 +37,8 @@ HELD_OUT = 0.2
 _SPLITS = Path(__file__).parent / "splits"
 # The optional data's names of classes that the lists of public data sets name otherwise.
 OTHER_NAMES = dict(line.split() for line in (_SPLITS / "other_names.txt").read_text(encoding="utf-8").splitlines())
+# What people draw most: the names of Quick Draw's, TU-Berlin's, COCO's and VOC's kinds, but for abstract figures.
+MOST_DRAWN = tuple((_SPLITS / "most_drawn.txt").read_text(encoding="utf-8").splitlines())
 # Sets with sketches. Only Sketchy has photos of its own; the other two share the photos of all other sets.
 SKETCH_SETS = ("sketchy", "tuberlin", "quickdraw")
 _WITH_PHOTOS = "sketchy"

@@ -43,8 +43,7 @@ settings = option("--set KEY=VALUE", "Change the recipe, as in optimiser.warmup=
 weights = option("--weights FILE", "Checkpoint (SBIR_WEIGHTS, else the embedded one).", a_path, envvar="SBIR_WEIGHTS")
 variants = option("--variants N", "Variants of each sketch (the checkpoint's).", click.IntRange(1, MAX_VARIANTS))
 part = option("--split NAME", f"Classes: {', '.join(tasks.PARTS)} (val).", click.Choice(tasks.PARTS), default="val")
-_LARGE = f"{', '.join(tasks.LARGE_PROTOCOLS)} (everyday)."
-large = option("--protocol NAME", _LARGE, click.Choice(tasks.LARGE_PROTOCOLS), default="everyday")
+_GUESSED = ("styles", *tasks.LARGE_PROTOCOLS)
 trained_on = option("--trained-on PARTS", "Parts to take fresh pictures from, such as train+val.")
 as_json = option("--json", "Print JSON instead of tables.", name="as_json")
 _SPLITS = (*tasks.PARTS, *tasks.STANDARD_SPLITS)
@@ -253,7 +252,7 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
 
 @click.command()
 @weights
-@large
+@option("--protocol NAME", f"{', '.join(_GUESSED)} (styles).", click.Choice(_GUESSED), default="styles")
 @option("--split NAME", "everything: classes not trained on (val).", click.Choice(tasks.PARTS))
 @trained_on
 @variants
@@ -261,12 +260,24 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
 def guesses(
     weights: Path | None, protocol: Any, split: str | None, trained_on: str | None, variants: int | None, as_json: bool
 ) -> None:
-    """Measure how often the words guessed for sketches are right."""
+    """Measure how often the words guessed for sketches are right: of all kinds and styles, or of one protocol."""
     from sketch_search.model.training.evaluation.answers import measure_guesses
+    from sketch_search.model.training.papers.guesses import measure_styles
 
     matcher = model.load(default_checkpoint(weights), variants=variants)
-    figures = measure_guesses(matcher, tasks.read_task(protocol, split, trained_on))
-    print(json.dumps(figures.json("queries")) if as_json else figures.table())
+    if protocol != "styles":
+        figures = measure_guesses(matcher, tasks.read_task(protocol, split, trained_on))
+        print(json.dumps(figures.json("queries")) if as_json else figures.table())
+        return
+    rows = measure_styles(matcher).rows()
+    if as_json:
+        print(json.dumps(rows))
+        return
+    titles = list(rows["all"])
+    print("\n".join([f"| sketches | {' | '.join(titles)} |", "|" + " --- |" * (len(titles) + 1)]))
+    for name, row in rows.items():
+        counts, shares = list(row.values())[:2], list(row.values())[2:]
+        print(f"| {name} | {' | '.join([*map('{:.0f}'.format, counts), *map('{:.3f}'.format, shares)])} |")
 
 
 @click.command(epilog=examples("sketch-search model folders everything --split unseen"))

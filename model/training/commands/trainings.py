@@ -170,10 +170,10 @@ def words(source: Path, backbone: str, recipe: Path, target: Path, data: Path | 
 @option("--recipe RECIPE", "Of the sketches (two-sided/things).", a_path, default=Path("two-sided/things"))
 @shared.target
 def things(source: Path, recipe: Path, target: Path) -> None:
-    """Teach a checkpoint to guess further things, from a few line drawings of each."""
-    from sketch_search.model.training.papers.vocabulary import give_things
+    """Teach a checkpoint to guess things, by sketches of all kinds and styles, whole and cut from scenes."""
+    from sketch_search.model.training.papers.guesses import give_guesses
 
-    give_things(source, target, recipe=recipe)
+    give_guesses(source, target, recipe=recipe)
 
 
 @click.command("place-words")

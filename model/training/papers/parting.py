@@ -52,14 +52,14 @@ def give_parting(source: Path, target: Path, drawings: int) -> None:
     matcher, examples = load(source), list[Example]()
     for number in tqdm(range(drawings), desc="drawing", unit="drawing", disable=None):
         composing, choosing = (np.random.default_rng([seed, number]) for seed in (0, 1))
-        examples.append(encode_example(matcher, compose(of_class, composing)).some(KEPT, choosing))
+        examples.append(encode_example(matcher, compose(of_class, composing)[0]).some(KEPT, choosing))
     parting = train_parting(examples, EPOCHS)
     save_changed(network.parting_replaced(parting), source, target, seen)
     print(f"wrote {target}: it divides drawings into things")
 
 
-def compose(sketches: Sequence[Sequence[Picture]], chance: np.random.Generator) -> Layers:
-    """Draws one to four sketches, given by class, on one paper: the darkness of each, (n, 512, 512), 0 on paper.
+def compose(sketches: Sequence[Sequence[Picture]], chance: np.random.Generator) -> tuple[Layers, list[int]]:
+    """Draws one to four sketches, given by class, on one paper: each's darkness, (n, 512, 512), 0 on paper, and class.
 
     Their sizes and places are random, and mostly they touch; they are mirrored, turned, and often drawn by one pen, and
     sometimes what is in front covers what is behind.
@@ -81,7 +81,7 @@ def compose(sketches: Sequence[Sequence[Picture]], chance: np.random.Generator) 
                 drawn[:front] = [np.where(covered, np.uint8(0), behind) for behind in drawn[:front]]
         layers = np.stack(drawn)
         if ((layers > _INK).sum(axis=(1, 2)) >= _FEWEST).all():
-            return layers
+            return layers, chosen
 
 
 def _boxes(count: int, chance: np.random.Generator) -> list[tuple[float, float, float]]:

@@ -1,7 +1,7 @@
 """Gives a vocabulary further words: those that no photo shows by text vectors, those of scenes by photos' keywords."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +16,21 @@ from sketch_search.model.engine import Floats, Tokens, Vocabulary, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.metrics import first_page, query_metrics
 from sketch_search.model.training.checkpoint import load_zse_network
-from sketch_search.model.training.corpus import Picture, data_folder, read_data, read_more, rows_by_label
+from sketch_search.model.training.corpus import (
+    Picture,
+    data_folder,
+    read_both,
+    read_data,
+    read_drawings,
+    read_line_drawings,
+    read_more,
+    rows_by_label,
+)
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.pictures import read_word_vectors
 from sketch_search.model.training.papers.trainer import check_target
 from sketch_search.model.training.papers.vocabulary import imagenet_names, minimise, save_changed, word_of
+from sketch_search.model.training.tasks import MOST_DRAWN, some_of_each
 from sketch_search.model.words import Names, WordBook, everyday_words, spelling, stem, why_no_name
 
 # A file with the mean vector of CLIP's image tower for each of ImageNet-1k's classes, in the classifier's order.
@@ -39,6 +49,10 @@ MEDIAN = 1.5
 _STEPS = 200
 # The share of things without a word that get one, the best placed by held-out words (docs/research/default-network.md).
 KEPT = 0.5
+# Words that sketches place: how many of each kind, and the kernel ridge regression from their mean [Ret].
+SKETCHES, SKETCH_SHARPNESS, SKETCH_RIDGE = 24, 1.0, 0.1
+# Birds that people mean something else by.
+RENAMED = {"kite": "kite bird"}
 # The most words of a name.
 _LONGEST = 3
 
@@ -65,13 +79,16 @@ class Known:
 
 
 def place_words(source: Path, target: Path) -> None:
-    """Writes a checkpoint with further words instead of those placed before. Raises ModelError."""
+    """Writes a checkpoint with further words, for things without photos: what many people draw, and the best placed.
+
+    Words lie by their text vectors, those without by their sketches. The words before stay. Raises ModelError.
+    """
     check_target(target)
     network, folder = load_zse_network(source), data_folder()
     if network.vocabulary is None:
         raise ModelError(f"{source} has no vocabulary; give it one by sketch-search model words")
-    fitted = len(network.config.words) - network.config.placed
-    names, before = network.config.words[:fitted], network.vocabulary
+    wanted = {spelling(name) for name in MOST_DRAWN}
+    names, before = name_plainly(network.config.words, wanted), network.vocabulary
     read = read_word_vectors(None)
     rows_of = read.things()
     # "Human hand" is what a person calls a hand.
@@ -81,31 +98,62 @@ def place_words(source: Path, target: Path) -> None:
     if not (path := folder / "data" / "more3" / PROTOTYPES).is_file():
         raise ModelError(f"there is no {path}; the optional data has it, and this needs it")
     (prototypes,) = load_file(path).values()
-    known = find_known_words(names, before, things, texts, _centre(prototypes.float()))
+    fitted = len(names) - before.placed
+    known = find_known_words(names[:fitted], before, things, texts, _centre(prototypes.float()))
     book = WordBook(names)
     labels = {photo.label for photo in read_data(folder).photos + read_more(folder).photos}
-    shown = sorted({word_of(label, book) for label in labels} - {-1})
+    shown = sorted({number for label in labels if 0 <= (number := word_of(label, book)) < fitted})
     further = find_further_words(names, things)
-    vectors = torch.stack([texts[number] for number in further])
-    likely = likely_placed(known, torch.tensor(shown), vectors)
-    kept = likely >= likely.quantile(1 - KEPT)
-    placed = known.predict(vectors[kept])
-    chosen = [thing for thing, good in zip(further.values(), kept.tolist(), strict=True) if good]
-    rows = [(name, row) for thing, row in zip(chosen, placed, strict=True) for name in thing]
+    rows: list[tuple[str, torch.Tensor]] = []
+    if further:
+        vectors = torch.stack([texts[number] for number in further])
+        likely = likely_placed(known, torch.tensor(shown), vectors)
+        # The best placed ones are added once.
+        least = float("inf") if before.placed else float(likely.quantile(1 - KEPT))
+        for thing, row, good in zip(further.values(), known.predict(vectors), (likely >= least).tolist(), strict=True):
+            rows += [(name, row) for name in thing if good or spelling(name) in wanted]
+    rows += _place_by_sketches(source, before, names, fitted, wanted - {spelling(name) for name, _ in rows})
     words = (*names, *((name,) for name, _ in rows))
-    # A thing whose word was placed before may have lost it.
-    numbers = {word: number for number, word in enumerate(words)}
-    drawn = [numbers.get(network.config.words[number], -1) if number >= 0 else -1 for number in network.config.drawn]
-    new = np.stack([row.numpy() for _, row in rows])
+    new = np.array([row.numpy() for _, row in rows], np.float32).reshape(-1, before.directions.shape[1] + 1)
     after = replace(
         before,
-        drawn=np.array(drawn, np.int64),
-        directions=np.concatenate([before.directions[:fitted], new[:, :-1]]),
-        biases=np.concatenate([before.biases[:fitted], new[:, -1]]),
-        placed=len(rows),
+        directions=np.concatenate([before.directions, new[:, :-1]]),
+        biases=np.concatenate([before.biases, new[:, -1]]),
+        placed=before.placed + len(rows),
     )
     save_changed(network.vocabulary_replaced(after, words), source, target)
-    print(f"wrote {target}: {len(rows)} words beside {fitted:,}, of {len(further):,} things that have none")
+    print(f"wrote {target}: {len(rows)} words beside {len(names):,}, of {len(further):,} things that have none")
+
+
+def name_plainly(names: Sequence[Names], wanted: Set[str]) -> tuple[Names, ...]:
+    """Puts the name that most people use, one of ``wanted``, first: a lighthouse is no "beacon"; renames homonyms."""
+    renamed = [tuple(RENAMED.get(name, name) for name in word) for word in names]
+    return tuple(tuple(sorted(word, key=lambda name: spelling(name) not in wanted)) for word in renamed)
+
+
+def _place_by_sketches(
+    source: Path, vocabulary: Vocabulary, names: Sequence[Names], fitted: int, wanted: Set[str]
+) -> list[tuple[str, torch.Tensor]]:
+    """Places those of the wanted words that no name means but that there are sketches of: (d + 1,) each."""
+    folder, book, everyday = data_folder(), WordBook(names), {stem(name) for name in everyday_words()}
+    sketches = read_both(folder).sketches + read_drawings(folder) + read_line_drawings(folder, ("val", "ship"))
+    of_kind = rows_by_label(sketch.label for sketch in sketches)
+    numbers = {label: word_of(label, book) for label in of_kind}
+    lacking = [label for label in of_kind if spelling(label) in wanted and numbers[label] < 0]
+    lacking = [label for label in lacking if stem(spelling(label)) not in everyday]
+    taught = [label for label in of_kind if 0 <= numbers[label] < fitted]
+    if not lacking or not taught:
+        return []
+    kinds = {*taught, *lacking}
+    chosen = some_of_each([sketch for sketch in sketches if sketch.label in kinds], SKETCHES)
+    ret = torch.from_numpy(encode_pictures(load(source, variants=1), chosen, "sketch").ret)
+    rows = rows_by_label(sketch.label for sketch in chosen)
+    means = {label: F.normalize(F.normalize(ret[of], dim=1).mean(dim=0), dim=0) for label, of in rows.items()}
+    of_taught, of_lacking = (torch.stack([means[label] for label in labels]) for labels in (taught, lacking))
+    targets = torch.from_numpy(np.column_stack([vocabulary.directions, vocabulary.biases]))
+    targets = targets[[numbers[label] for label in taught]]
+    placed = _regress(of_taught, targets, of_lacking, SKETCH_SHARPNESS, SKETCH_RIDGE)
+    return [(" ".join(label.split("_")), row) for label, row in zip(lacking, placed, strict=True)]
 
 
 def find_known_words(

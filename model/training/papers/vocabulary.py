@@ -42,8 +42,6 @@ PHOTOS_PER_CLASS = 16
 SKETCHES_PER_CLASS = 5
 # The most sketches of each class that guesses are learned from.
 DRAWN_PER_CLASS = 400
-# Further things are told apart from so many sketches of each guessed class, drawn as often as DRAWN_PER_CLASS.
-BESIDE_PER_CLASS = 20
 
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
@@ -61,7 +59,7 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     else:
         beliefs = beliefs[:, :0]
     # Guesses are calibrated on sketches that they are not learned from, and on those of validation classes. If neither
-    # are there, all calibrate them, and none teaches them. ``give_things`` adds what has line drawings alone.
+    # are there, all calibrate them, and none teaches them. ``give_guesses`` learns from all styles.
     all_sketches = pictures.training.sketches + pictures.further.sketches
     sketches = tuple(sketch for sketch in all_sketches if sketch.source != corpus.DRAWINGS_PART)
     # Every tenth sketch of each class; none of a class of ten or fewer.
@@ -75,17 +73,6 @@ def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data:
     worded = with_vocabulary(network, shown, beliefs, calibrating, drawn, vectors)
     save_changed(worded, source, target, pictures.seen)
     print(f"wrote {target}: a vocabulary of {len(worded.config.words):,} words, from {len(shown):,} photos")
-
-
-def give_things(source: Path, target: Path, *, recipe: Path) -> None:
-    """Writes a checkpoint that also guesses what ``recipe`` has tidy drawings of. Raises ModelError."""
-    check_target(target)
-    pictures = training_corpora(None, read_recipe(recipe))
-    more = with_further_things(load_zse_network(source), pictures.training.sketches + pictures.further.sketches)
-    book = WordBook(more.config.words)
-    taught = frozenset(label for label in pictures.seen.trained if word_of(label, book) >= 0)
-    save_changed(more, source, target, engine.SeenClasses(taught))
-    print(f"wrote {target}: it guesses {len(more.config.drawn)} things")
 
 
 def save_changed(network: Network, source: Path, target: Path, seen: engine.SeenClasses | None = None) -> None:
@@ -113,10 +100,6 @@ MAP_RIDGE = 0.02
 WORD_RIDGE = 1e-4
 # The fit of things in sketches, chosen on validation classes and on sketches that the fit did not see.
 THING_PASSES, THING_BATCH, THING_RATE, THING_DECAY = 12, 256, 1e-3, 0.3
-# Further things are fitted on fewer sketches, by more passes.
-FURTHER_PASSES = 36
-# With the logits of further things this much lower, the other things are guessed as well as without them.
-FURTHER_LESS = 0.75
 # How much cosines and relation logits rise if guesses and photo agree, chosen on validation classes (docs/networks.md).
 RET_GAIN, RELATION_GAIN = 0.2, 4.0
 # Without sketches of other things: the share of sketches for which none is as probable as all things together.
@@ -164,7 +147,7 @@ def with_vocabulary(
     if things:
         numbers = torch.tensor([things[sketch.label] for sketch in drawn])
         summaries = torch.from_numpy(encode_pictures(matcher, drawn, "sketch").guessed_from)
-        directions, biases = fit_things(summaries, numbers)
+        directions, biases = fit_things(summaries, numbers, torch.bincount(numbers)[numbers] ** -0.5)
         places = class_places(labels_drawn, [photo.label for photo in photos], ret, vectors)
         arrays |= {"sketch_directions": directions, "sketch_biases": biases, "places": places}
         arrays |= {"ret_gain": RET_GAIN, "relation_gain": RELATION_GAIN}
@@ -175,39 +158,6 @@ def with_vocabulary(
         scale, none = fit_guesses(shows, torch.tensor(targets))
         vocabulary = replace(vocabulary, guess_scale=scale, guess_none=none)
     return plain.vocabulary_replaced(vocabulary, words)
-
-
-def with_further_things(network: Network, sketches: Sequence[corpus.Picture]) -> Network:
-    """Adds guesses of things of line drawings alone, for words that name them; the guesses before stay."""
-    known = sorted({sketch.label for sketch in sketches if sketch.source != corpus.DRAWINGS_PART})
-    others = {sketch.label for sketch in sketches} - set(known)
-    book, before = WordBook(network.config.words), network.vocabulary
-    named = [(number, word_of(label, book)) for label, number in zip(known, network.config.drawn, strict=False)]
-    # The word of a thing may be newer than its guess.
-    if before is None or len(network.config.drawn) != len(known) or any(n not in (-1, word) for n, word in named):
-        raise ModelError("the checkpoint's guesses were learned from sketches of other things than these")
-    further = sorted(label for label in others if word_of(label, book) >= 0)
-    numbers = {label: number for number, label in enumerate([*known, *further])}
-    beside = some_of_each([sketch for sketch in sketches if sketch.label not in others], BESIDE_PER_CLASS)
-    taught = [*beside, *(sketch for sketch in sketches if sketch.label in further)]
-    plain = network.vocabulary_replaced(None)
-    matcher = ret_matcher(plain)
-    summaries = torch.from_numpy(encode_pictures(matcher, taught, "sketch").guessed_from)
-    things = torch.tensor([numbers[sketch.label] for sketch in taught])
-    counts = Counter(numbers.get(sketch.label, -1) for sketch in some_of_each(sketches, DRAWN_PER_CLASS))
-    often = torch.tensor([float(counts[number]) for number in range(len(numbers))]).sqrt()
-    first = (torch.from_numpy(before.sketch_directions), torch.from_numpy(before.sketch_biases))
-    directions, biases = fit_things(summaries, things, first, often, FURTHER_PASSES)
-    biases[len(known) :] -= FURTHER_LESS
-    after = replace(
-        before,
-        drawn=np.array([word_of(label, book) for label in numbers], np.int64),
-        sketch_directions=directions.numpy(),
-        sketch_biases=biases.numpy(),
-        places=np.pad(before.places, ((0, len(further)), (0, 0))),
-        region_places=np.empty((0, 0), np.float32),
-    )
-    return network.vocabulary_replaced(after, network.config.words)
 
 
 def fit_words(
@@ -244,37 +194,26 @@ def fit_words(
     return directions, biases - directions @ mean
 
 
-def fit_things(
-    vectors: torch.Tensor,
-    things: torch.Tensor,
-    first: tuple[torch.Tensor, torch.Tensor] | None = None,
-    often: torch.Tensor | None = None,
-    passes: int = THING_PASSES,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fits (k, e) and (k,) to sketches (n, e) of things (n,). first: kept ones; often: (k,), else sqrt(counts)."""
+def fit_things(vectors: torch.Tensor, things: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fits (k, e) and (k,) to sketches (n, e) of things (n,), seen as often as their shares (n,) say."""
     vectors = F.normalize(vectors.float(), dim=1)
     mean, spread = vectors.mean(dim=0), vectors.std(dim=0).clamp(min=1e-6)
-    inputs, counts = (vectors - mean) / spread, torch.bincount(things)
-    generator = torch.Generator().manual_seed(0)
-    shares = ((counts.sqrt() if often is None else often) / counts)[things]
-    directions, biases = (vectors[:0], vectors[:0, 0]) if first is None else first
-    known = vectors @ directions.T + biases
-    regression = nn.Linear(inputs.shape[1], len(counts) - len(biases))
+    inputs, generator = (vectors - mean) / spread, torch.Generator().manual_seed(0)
+    regression = nn.Linear(inputs.shape[1], int(things.max()) + 1)
     nn.init.zeros_(regression.weight)
     nn.init.zeros_(regression.bias)
     optimiser = torch.optim.AdamW(regression.parameters(), lr=THING_RATE, weight_decay=THING_DECAY)
-    steps = passes * -(-len(inputs) // THING_BATCH)
+    steps = THING_PASSES * -(-len(inputs) // THING_BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, THING_RATE, steps, pct_start=0.05)
     with torch.enable_grad():
         for _ in range(steps):
             rows = torch.multinomial(shares, THING_BATCH, replacement=True, generator=generator)
             optimiser.zero_grad()
-            logits = torch.cat([known[rows], regression(inputs[rows])], dim=1)
-            F.cross_entropy(logits, things[rows]).backward()  # type: ignore[no-untyped-call]
+            F.cross_entropy(regression(inputs[rows]), things[rows]).backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-    further = regression.weight.detach() / spread
-    return torch.cat([directions, further]), torch.cat([biases, regression.bias.detach() - further @ mean])
+    directions = regression.weight.detach() / spread
+    return directions, regression.bias.detach() - directions @ mean
 
 
 def _regress(

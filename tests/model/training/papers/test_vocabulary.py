@@ -11,22 +11,26 @@ from safetensors.torch import save_file
 from sketch_search.model import load
 from sketch_search.model.engine import Floats, Projection, Tokens, Vocabulary, unit
 from sketch_search.model.engine.parting import SIDE
-from sketch_search.model.errors import ModelError
 from sketch_search.model.training.checkpoint import load_network, load_zse_network, save_checkpoint
 from sketch_search.model.training.commands import main
 from sketch_search.model.training.evaluation.scoring import encode_pictures
 from sketch_search.model.training.papers.parting import BATCH, Example, train_parting
-from sketch_search.model.training.papers.placed_words import FEWEST, PROTOTYPES, find_further_words, read_keywords
+from sketch_search.model.training.papers.placed_words import (
+    FEWEST,
+    PROTOTYPES,
+    find_further_words,
+    name_plainly,
+    read_keywords,
+)
 from sketch_search.model.training.papers.vocabulary import (
-    FURTHER_LESS,
     Entry,
     imagenet_names,
-    with_further_things,
     with_regions,
     with_vocabulary,
     word_list,
     word_of,
 )
+from sketch_search.model.training.tasks import MOST_DRAWN
 from sketch_search.model.words import WordBook
 from tests.networks import (
     matcher_of,
@@ -37,7 +41,7 @@ from tests.networks import (
     with_words,
     write_class_folders,
 )
-from tests.pictures import SHAPES
+from tests.pictures import SHAPES, drawing, encoded
 from tests.shared_data import pack
 
 
@@ -102,32 +106,6 @@ def test_a_vocabulary_finds_photos_and_learns_guesses_from_other_sketches(tmp_pa
         assert with_vocabulary(before, corpus.photos, beliefs, calibrating, learned).config.drawn == ()
 
 
-def test_further_things_of_line_drawings_are_guessed_and_lead_no_search_and_move_no_other_guess(tmp_path: Path) -> None:
-    corpus = write_class_folders(tmp_path, seeds=range(6), shapes=SHAPES[:3])
-    lines = [replace(sketch, source="drawings") for sketch in corpus.sketches if sketch.label == SHAPES[0]]
-    others = [sketch for sketch in corpus.sketches if sketch.label != SHAPES[0]]
-    before = with_vocabulary(tiny_network(), corpus.photos, torch.zeros(len(corpus.photos), 0), (), others)
-    nameless = [replace(sketch, label="unheard of") for sketch in lines]
-    network = with_further_things(before, [*others, *lines, *nameless])
-    first, vocabulary = before.vocabulary, network.vocabulary
-    assert first is not None
-    assert vocabulary is not None
-    words = [network.config.words[number][0] for number in network.config.drawn]
-    assert words == [*sorted(SHAPES[1:3]), SHAPES[0]]
-    np.testing.assert_allclose(vocabulary.sketch_directions[:2], first.sketch_directions, rtol=1e-6)
-    np.testing.assert_array_equal(vocabulary.places, np.pad(first.places, ((0, 1), (0, 0))))
-    matcher = matcher_of(network, variants=1)
-    shows = vocabulary.things(encode_pictures(matcher, corpus.sketches, "sketch"))
-    shows[:, 2] += FURTHER_LESS
-    assert [words[number] for number in shows.argmax(axis=1)] == [sketch.label for sketch in corpus.sketches]
-    with pytest.raises(ModelError, match="other things"):
-        with_further_things(before, lines)
-    # A thing that had no word when its guess was learned may have one by now.
-    unnamed = replace(first, drawn=np.array([-1, *before.config.drawn[1:]]))
-    nameless_first = before.vocabulary_replaced(unnamed, before.config.words)
-    assert with_further_things(nameless_first, [*others, *lines]).config.drawn == network.config.drawn
-
-
 def test_words_are_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     write_class_folders(tmp_path / "mine", seeds=range(3), shapes=SHAPES[:3])
@@ -163,6 +141,23 @@ def test_further_words_are_those_that_no_word_names_and_everyday_words_do_not_me
     assert find_further_words([("hammer",)], things) == {number: (name,) for number, name in further.items()}
 
 
+def test_the_name_that_people_use_comes_first_and_a_kite_is_no_bird() -> None:
+    words = (("beacon", "lighthouse"), ("kite",), ("cat", "puss"))
+    assert name_plainly(words, {"lighthouse", "kite", "cat"}) == (
+        ("lighthouse", "beacon"),
+        ("kite bird",),
+        ("cat", "puss"),
+    )
+
+
+def test_what_people_draw_most_has_a_word_in_the_default() -> None:
+    book = load().book
+    unknown = [name for name in MOST_DRAWN if not book.meant(name)]
+    assert len(MOST_DRAWN) > 300
+    assert unknown == []
+    assert book.words[book.meant("kite")[0]] == "kite"
+
+
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """Writes a checkpoint whose words lie where a linear map puts their text vectors; returns FURTHER's directions."""
@@ -179,27 +174,45 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     np.save(data / "class_words_clip_text.npy", texts.numpy())
     save_file({"clip": torch.randn(1000, 16, generator=generator)}, data / "more3" / PROTOTYPES)
     pack(data / "some.tar.gz", {f"some/photo/{label}/1.jpg": b"" for label in SHOWN})
+    # Nobody has a text vector of an anchor, which is drawn as a hammer is.
+    drawn = {"anchor": SHAPES[0], "hammer": SHAPES[0], "goldfish": SHAPES[1]}
+    pack(
+        data / "more3" / "drawings.tar.gz",
+        {f"icons/sketch/{name}/1.png": encoded(drawing(shape)) for name, shape in drawn.items()},
+    )
+    (data / "more3" / "classes.csv").write_text("class,leave_out\n" + "".join(f"{name},\n" for name in drawn))
     network = tiny_network()
     known = vocabulary((1, -1), directions=placed[: len(KNOWN)], sketch_directions=np.zeros((2, 32)))
     save_checkpoint(network.vocabulary_replaced(known, tuple((name,) for name in KNOWN)), Path("in.safetensors"))
     return placed[len(KNOWN) :]
 
 
-def test_words_without_photos_lie_by_text_vectors(world: torch.Tensor, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_without_photos_lie_by_text_vectors_or_by_sketches(
+    world: torch.Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["place-words", "in.safetensors", "out.safetensors"]) == 0
-    assert "2 words beside 29, of 4 things that have none" in capsys.readouterr().out
     before, after = (load_zse_network(Path(f"{name}.safetensors")) for name in ("in", "out"))
-    assert after.config.placed == 2
-    added = [names[0] for names in after.config.words[-2:]]
-    assert after.config.words[:-2] == before.config.words
+    count = after.config.placed
+    assert f"{count} words beside 29, of 4 things that have none" in capsys.readouterr().out
+    *added, anchor = (names[0] for names in after.config.words[-count:])
+    # Half of the further words are placed, and what many people draw.
+    assert len(added) in (2, 3)
+    assert "lantern" in added
+    assert anchor == "anchor"
+    assert after.config.words[:-count] == before.config.words
     assert before.vocabulary is not None
     assert after.vocabulary is not None
     directions = torch.from_numpy(after.vocabulary.directions)
-    torch.testing.assert_close(directions[:-2], torch.from_numpy(before.vocabulary.directions), rtol=1e-3, atol=0.05)
-    for name, direction in zip(added, directions[-2:], strict=True):
+    first = torch.from_numpy(before.vocabulary.directions)
+    torch.testing.assert_close(directions[:-count], first, rtol=1e-3, atol=0.05)
+    for name, direction in zip(added, directions[-count:], strict=False):
         cosines = F.cosine_similarity(direction[None], world)
         assert cosines.argmax() == FURTHER.index(name)
         assert cosines.max() > 0.6
+    to_hammer, to_goldfish = (
+        F.cosine_similarity(directions[-1], first[KNOWN.index(name)], dim=0) for name in ("hammer", "goldfish")
+    )
+    assert to_hammer > to_goldfish
     assert main(["place-words", "out.safetensors", "again.safetensors"]) == 0
     assert load_zse_network(Path("again.safetensors")).config == after.config
 
