@@ -410,7 +410,8 @@ SAME, SAME_RET = 0.93, 0.8
 # photos at -2, -1.3, 1.3 and 2 stops, 1.0, 1.0, 0.95 and 0.75 are above this, and 0.93, 0.97, 0.7 and 0.15 above SAME;
 # of 2,843 pairs of photos that look alike, mostly of one landmark each, 149.
 SAME_SHOT, _NEXT = 0.84, 2
-_NUMBERED = re.compile(r"(.*?[^/\d])(\d{2,9})(\D*\.\w+)", re.DOTALL)
+# Cameras number by four digits and more, the shots of a burst by two: p01.png and p02.png are a person's.
+_NUMBERED = re.compile(r"(.*?(?:burst\D*|[^/\d](?=\d{4})))(\d{2,9})(\D*\.\w+)", re.DOTALL | re.IGNORECASE)
 # Networks without patch tokens compare the cosine of [Ret] with this: far fewer copies are found.
 SAME_BY_RET = 0.97
 # The number of cells of the patch grid that a detail may have moved.

@@ -169,8 +169,7 @@ def _query_options() -> list[click.Option]:
 @click.command(
     cls=_Search,
     epilog=examples(
-        "sketch-search search cat.png --k 10",
-        "sketch-search search - --json < cat.png",
+        "sketch-search search - --k 10 --json < cat.png",
     ),
 )
 @click.argument("sketches", type=a_name, nargs=-1, metavar="[SKETCH]...")

@@ -90,7 +90,7 @@ PAGE: Any = Field(
 Turn = Annotated[int, Field(ge=0, le=270, multiple_of=90)]
 TURN: Any = Field(
     default=0,
-    description="Turn the picture clockwise by 90, 180 or 270 degrees: a paper photographed from above may lie askew.",
+    description="Turn the picture clockwise by 90, 180 or 270 degrees.",
     examples=[90],
 )
 AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]

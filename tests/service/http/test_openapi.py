@@ -100,8 +100,8 @@ def test_every_answer_is_as_documented(case: schemathesis.Case[Any], closed: Ser
 
 
 PAGE = Path(service.__file__).parent / "page"
-FILES = [path for path in PAGE.rglob("*") if path.is_file()]
-TEXTS = {path.relative_to(PAGE).as_posix(): path.read_text(encoding="utf-8") for path in FILES}
+FILES = {path.relative_to(PAGE).as_posix(): path for path in PAGE.rglob("*") if path.is_file()}
+TEXTS = {name: path.read_text(encoding="utf-8") for name, path in FILES.items() if path.suffix != ".png"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -111,12 +111,13 @@ KINDS = {
     "js": "text/javascript; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "json": "application/json",
+    "png": "image/png",
     "svg": "image/svg+xml",
     "webmanifest": "application/manifest+json",
 }
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", FILES)
 def test_every_file_of_the_page_is_served_as_what_it_is_and_sent_once(http: httpx.Client, name: str) -> None:
     path = "/" if name == "index.html" else f"/page/{name}"
     answer = http.get(path)
@@ -135,10 +136,10 @@ def test_all_that_the_page_loads_is_served() -> None:
     asked = set(re.findall(r'(?:href|src)="page/([^"]+)"', TEXTS["index.html"]))
     for name, text in TEXTS.items():
         if name.endswith(".js"):
-            data = re.findall(r'new URL\("([^"]+)", import\.meta\.url\)', text)
-            for path in [*data, *re.findall(r'^import .* from "([^"]+)";$', text, re.MULTILINE)]:
+            asked |= set(re.findall(r'api\.file\("page/([^"]+)"\)', text))
+            for path in re.findall(r'^import .* from "([^"]+)";$', text, re.MULTILINE):
                 asked.add(os.path.normpath(PurePosixPath(name).parent / path))
-    assert asked == set(TEXTS) - {"index.html"}
+    assert asked == set(FILES) - {"index.html"}
 
 
 def test_the_policy_allows_all_that_the_page_does_and_no_file_names_another_host() -> None:

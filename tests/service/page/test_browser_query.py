@@ -304,7 +304,7 @@ def test_folders_and_times_filter(desk: Browser, settings: Settings, tmp_path: P
         assert text(desk, "filter-folders").split("\n") == ["In no subfolder", "1", "2021", "2", "garden", "1"]
         assert text(desk, "filter-said") == "All photos"
         wait_for_bars("2020", "2021", "2022")
-        assert text(desk, "filter-undated") == "Dated by their files, not by when they were taken: all photos."
+        assert text(desk, "filter-undated") == "Dated by their files, not by when they were taken: 2 of 4 photos."
         press("Only no subfolder", "#folder=.")
         assert (names(desk), text(desk, "filter-said")) == (["3.png"], "In no subfolder")
         wait_for_bars("2020")
