@@ -92,6 +92,7 @@ TRAININGS: Mapping[type[recipes.Recipe], Callable[[Any, Run], None]] = {
 
 TABLES = recipes.RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
+_DRAWS = 4  # of random scores, whose figures are chance
 _FORMULAS = (
     "average precision is interpolated, over min(100, relevant); by the report's code, plain precision over the "
     "relevant photos that were found, which hides lost ones"
@@ -189,6 +190,7 @@ class Shown:
                 | {name: f"{row[name]:,}" for name in ("steps", "queries", "photos") if name in row}
                 | {"validation": f"{row['validation']:.3f}" if "validation" in row else ""}
                 | dict(zip(titles, [interval, *(f"{figure['value']:.3f}" for figure in others)], strict=True))
+                | {"chance": f"{row['chance']:.3f}" if row.get("chance") is not None else ""}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
                 | {"the paper reports": reported[row["network"]]}
             )
@@ -200,7 +202,9 @@ class Shown:
         cells = [shown, *([line.get(name, "") for name in shown] for line in lines)]
         names, *others = (f"| {' | '.join(line)} |" for line in cells)
         body = "\n".join([names, "|---" * len(shown) + "|", *others])
-        said = dict.fromkeys(sentence[0].upper() + sentence[1:] for row in self.rows for sentence in row["about"])
+        # A row says itself what it was trained on.
+        about = [sentence for row in self.rows for sentence in row["about"] if not sentence.startswith("valid for")]
+        said = dict.fromkeys(sentence[0].upper() + sentence[1:] for sentence in about)
         failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
         left = "; ".join(name for name, why in self.missing.items() if not why)
         notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
@@ -269,16 +273,20 @@ class TableRun:
                 continue
             try:
                 determining, hashes = self._determining(table, row), self._hashes(row)
-                if row.name in kept:
+                new = row.name not in kept
+                if not new:
                     self._check(f"{row.name} in {sheet}", kept[row.name], determining, hashes)
                 else:
                     figures = self._row(name, table, row) | {"made": _describe_run(self.device)}
                     kept[row.name] = {"network": row.name, **figures, "determining": determining, "hashes": hashes}
-                    if sheet:
-                        sheet.parent.mkdir(parents=True, exist_ok=True)
-                        lines = (json.dumps(kept[key]) for key in known if key in kept)
-                        with replacing(sheet) as partial:
-                            partial.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+                if kept[row.name].get("chance") is None:
+                    kept[row.name]["chance"] = chance = self._chance(table, row)
+                    new = new or chance is not None
+                if new and sheet:
+                    sheet.parent.mkdir(parents=True, exist_ok=True)
+                    lines = (json.dumps(kept[key]) for key in known if key in kept)
+                    with replacing(sheet) as partial:
+                        partial.write_text("[\n" + ",\n".join(lines) + "\n]\n")
                 rows.append(kept[row.name])
             except ModelError as error:
                 missing[row.name] = str(error)
@@ -378,6 +386,20 @@ class TableRun:
             return mapped, f"the map, a ridge regression, learnt from the {len(taught)} photos with CLIP's vectors"
         vectors, why = clip_vectors(photos, where.clip)
         return (ret, f"clusters are by [Ret]: {why}") if vectors is None else (vectors, f"clusters are by {why}")
+
+    def _chance(self, table: PaperTable, row: Row) -> float | None:
+        """Measures the first figure of a table by random scores; None without the data, or with clusters."""
+        where = TypeAdapter(Measure).validate_python(recipes.merge(table.measure, row.measure))
+        try:
+            task = self.task_of(where)
+        except ModelError:
+            return None
+        if where.clusters:
+            return None
+        queries, photos = len(task.corpus.sketches), len(task.corpus.photos)
+        size = (queries + photos, queries + photos) if task.protocol == "within" else (queries, photos)
+        draws = [np.random.default_rng(seed).random(size, np.float32) for seed in range(_DRAWS)]
+        return float(np.mean([measure(task, {"ret": draw}).per_query["ret"][table.columns[0]] for draw in draws]))
 
     def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Measures a network, in float32, so that all machines find the same: (columns, queries), and what it was."""
