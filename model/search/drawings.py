@@ -1,10 +1,9 @@
 """Makes the query of a drawing, and searches by it as a search does by default."""
 
-import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain, product
+from itertools import chain
 
 import numpy as np
 
@@ -17,12 +16,11 @@ from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.words import UnknownWord, colours
 
-# A word may name a thing instead of its best guess from these odds on, else it names a further one. What nobody can
-# guess is what a word says with the probability UNGUESSED. Of 3,000 scenes of two or three drawings, 0.962 of their
-# words name the drawn thing and 0.006 another one, and 0.181 of other words any (by their probabilities alone 0.316).
-LEAST_ODDS, UNGUESSED = 0.005, 0.0005
-# A line of FLAT sides, such as a horizon, is only what has at least this probability for it.
-FLAT, LEAST_FIT = 0.12, 0.003
+#: A word less probable than this for each thing names a further one; but the only one if that is guessed below SURE.
+LEAST_FIT, SURE = 0.003, 0.1
+# Of several things, such a word names the one for which it is most probable of those whose best guess is less probable
+# than SURE_BESIDE, and that are no line of FLAT sides, such as a horizon; else a further thing.
+SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
 
@@ -68,7 +66,7 @@ def encode_things(
 def name_things(
     matcher: Matcher, things: Sequence[Thing], text: str | None, thing_text: Sequence[str] = (), *, coloured: bool
 ) -> tuple[list[Thing], list[Thing]]:
-    """Gives things their own words, and those of a text to the other things, together, by all guesses of all.
+    """Gives things their own words, and those of a text to the other things, each to the one that it fits best.
 
     thing_text: words of the first things; empty for a thing without. coloured: whether words say colours, too.
 
@@ -94,36 +92,31 @@ def name_things(
         each = matcher.book.read(text).each(len(named))
         shown = vocabulary.guess(Tokens.cat([thing.tokens.without_patches for thing in named]))
         fits = np.stack([shown[:, list(words)].sum(axis=1) for words, _ in each], axis=1)
-        unguessed = np.float32(UNGUESSED) * np.maximum(1 - shown.sum(axis=1, keepdims=True), 0)
-        odds = (fits + unguessed) / (np.maximum(shown.max(axis=1, keepdims=True), fits) + unguessed)
-        lines = np.array([[thing.flatness <= FLAT] for thing in named])
-        odds[lines & (fits < LEAST_FIT)] = 0
-        told = np.array([[bool(thing.words)] for thing in named])
-        same = told & np.array([[set(words) <= set(thing.words) for words, _ in each] for thing in named])
+        sure, known = shown.max(axis=1), [number for number, thing in enumerate(named) if thing.words]
+        for number in known:
+            fits[number], sure[number] = [set(words) <= set(named[number].words) for words, _ in each], 1
         drawable = np.array([np.isin(words, vocabulary.drawn).any() for words, _ in each])
         drawable |= [coloured and len(names) > 0 for _, names in each]
-        left = np.flatnonzero(drawable & ~same.any(axis=0))
+        beside = drawable & (fits.max(axis=0) < LEAST_FIT)
+        if len(named) == 1 and sure[0] < SURE and beside.all():
+            # The word may say what the drawing shows, which nobody could guess.
+            beside[:] = False
+        elif len(named) > 1:
+            for column in np.flatnonzero(beside):
+                unsure = [row for row in np.flatnonzero(sure < SURE_BESIDE) if named[row].flatness > FLAT]
+                if unsure:
+                    taker = max(unsure, key=lambda row: fits[row, column])
+                    fits[taker, column], sure[taker], beside[column] = 1, 1, False
         anywhere = Thing(named[0].tokens, drawing_ret=named[0].drawing_ret)
-        for column, row in zip(left, assign_words(np.where(told, 0, odds)[:, left]), strict=True):
-            if row is None:
-                further.append(name(anywhere, *each[column]))
-            else:
-                named[row] = name(named[row], *each[column])
+        for column in np.flatnonzero(beside):
+            further.append(name(anywhere, *each[column]))
+        left = drawable & ~beside & ~(fits[known] == 1).any(axis=0)
+        fits[:, ~left] = fits[known] = -1
+        for _ in range(left.sum() if left.sum() <= len(named) - len(known) else 0):
+            row, column = np.unravel_index(int(fits.argmax()), fits.shape)
+            named[row] = name(named[row], *each[column])
+            fits[row], fits[:, column] = -1, -1
     return named, further
-
-
-def assign_words(odds: Floats) -> tuple[int | None, ...]:
-    """Assigns w words to different ones of t things, or None, so that the product of their odds (t, w) is the largest.
-
-    That a word names none of them has the odds LEAST_ODDS.
-    """
-    choices: list[list[int | None]] = [[None, *np.flatnonzero(column > LEAST_ODDS).tolist()] for column in odds.T]
-    ways = (way for way in product(*choices) if len({*way} - {None}) == len(way) - way.count(None))
-
-    def gain(way: tuple[int | None, ...]) -> float:
-        return math.prod(LEAST_ODDS if row is None else float(odds[row, word]) for word, row in enumerate(way))
-
-    return max(ways, key=gain)
 
 
 def sketch_of(matcher: Matcher, things: Sequence[Thing]) -> Tokens:
