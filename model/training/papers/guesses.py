@@ -88,8 +88,8 @@ def with_guesses(network: Network, matcher: Matcher, sketches: Sequence[Picture]
     words = [word_of(label, book) for label in kinds]
     if before is None or not known or len(before.drawn) < len(known) or _others(before.drawn[: len(known)], words):
         raise ModelError("the checkpoint's guesses were learned from sketches of other things than these")
-    taught, held = read_drawn(matcher, [sketch for sketch in sketches if sketch.label in set(kinds)], scenes)
     numbers = {kind: number for number, kind in enumerate(kinds)}
+    taught, held = read_drawn(matcher, [sketch for sketch in sketches if sketch.label in numbers], scenes)
     things, others = (torch.tensor([numbers[label] for label in drawn.labels]) for drawn in (taught, held))
     directions, biases = fit_things(taught.summaries, things, taught.shares())
     count = len(kinds) - len(known)
