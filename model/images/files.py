@@ -29,8 +29,8 @@ from sketch_search.model.limits import MAX_PIXELS, Allowance
 
 #: The most bytes of a file: somewhat more than a picture of MAX_PIXELS with four channels of 16 bits has.
 MAX_BYTES = 1 << 30
-# Bytes of a file that are read at once.
-_PIECE = 1 << 20
+# Bytes of a file that are read at once, and those that a decoder may get behind the place where its picture ends.
+_PIECE, _BEHIND = 1 << 20, 8 << 20
 
 #: File name extensions to open, in lower case.
 IMAGE_SUFFIXES = frozenset(
@@ -157,11 +157,12 @@ def open_dated(
 ) -> OpenedImage:
     """Opens a picture as ``open_image`` does; ``declare`` is told how many pixels its file declares, before they are
     decoded. page: of a drawing in a PDF or TIFF, from 1; 0 for the one with most ink that is no writing."""
-    data = _needed(source) if isinstance(source, LargeFile) else read_image_file(source)
-    media, allowed, pages = _media(_beginning(data)), Allowance(max_pixels, declare), _Pages(page)
+    source = source if isinstance(source, LargeFile) else read_image_file(source)
+    media, allowed, pages = _media(_beginning(source)), Allowance(max_pixels, declare), _Pages(page)
     if media in (vector.SVG, vector.PDF) and not sketch:
         article = "an" if media == vector.SVG else "a"
         raise UnsupportedImage(f"{article} {_format(media)} file is a drawing, not a photo; convert it to {_READABLE}")
+    data = _needed(source, media, allowed) if isinstance(source, LargeFile) else source
     try:
         return _decode(data, media, allowed, least_side, sketch, pages)
     except (ImageTooLarge, UnsupportedImage, MemoryError):
@@ -324,16 +325,20 @@ def _beginning(data: bytes | LargeFile) -> bytes:
     return data.read(_BEGINNING)
 
 
-def _needed(file: LargeFile) -> bytes | LargeFile:
-    """Returns a file that decoders read in parts, or the bytes of its picture, or of all."""
-    head = _beginning(file)
-    if (media := _media(head)) in _READ_IN_PARTS:
+def _needed(file: LargeFile, media: str, allowed: Allowance) -> bytes | LargeFile:
+    """Returns a file that decoders read in parts, or its bytes as far as those of its picture may go."""
+    if media in _READ_IN_PARTS:
         return file
+    head = _beginning(file)
     if media == "image/webp":
         return read_whole(file, 8 + int.from_bytes(head[4:8], "little"))
     if head[4:8] in (b"ftyp", b"JXL "):
         return read_whole(file, _end_of_boxes(file))
-    return _without_zeros(file) if media == "image/jxl" or head[:2] in (b"II", b"MM") else read_whole(file)
+    if media == "image/jxl":
+        allowed.admit(*(size := _size_of_jxl(head)))
+        return read_whole(file, size[0] * size[1] * tiff.PIXEL_BYTES + _BEHIND)
+    drawing = media in (vector.SVG, vector.PDF)
+    return read_whole(file, None if drawing else tiff.end_of_pictures(file) + _BEHIND)
 
 
 def _end_of_boxes(file: LargeFile) -> int:
@@ -348,20 +353,6 @@ def _end_of_boxes(file: LargeFile) -> int:
             return size if name in _OF_PICTURES else at
         at += length
     return size
-
-
-def _without_zeros(file: LargeFile) -> bytes:
-    """Reads a file but for the zeros at its end, unless those are of its picture."""
-    pieces, zeros = list[bytes](), 0
-    file.seek(0)
-    while piece := file.read(_PIECE):
-        if piece != bytes(len(piece)):
-            pieces += bytes(zeros), piece
-            zeros = 0
-        else:
-            zeros += len(piece)
-    data = b"".join(pieces)
-    return data if tiff.is_whole(data) else data + bytes(zeros)
 
 
 def read_whole(file: LargeFile, end: int | None = None) -> bytes:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import struct
 import threading
@@ -9,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -159,6 +160,12 @@ _PLACES = {_SUB_DIRECTORIES, *(tag for part in _PARTS for tag in part)}
 _MAX_PLACES = 1 << 16
 _MAX_CHANNELS = 6
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
+# The most bytes that a picture takes for a pixel, however badly it is packed: four channels of 32 bits.
+PIXEL_BYTES = 16
+# Where a RAF says where its preview, its description and its values begin, and how many bytes each has.
+_RAF, _RAF_PARTS = RAW_SIGNATURES[1], slice(84, 108)
+# RAW files with this beginning do not say how many bytes their values have.
+_UNSIZED = RAW_SIGNATURES[-1]
 
 
 @dataclass(frozen=True)
@@ -206,18 +213,37 @@ def with_picture_first(data: bytes) -> bytes:
     return data[:start] + field + data[start + len(field) :]
 
 
-def _layout(data: bytes) -> tuple[Literal["<", ">"], bool]:
+class _Slices:
+    """The bytes of a file, of which only what is asked for is read."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file, self._size = file, file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, place: slice) -> bytes:
+        start, end, _ = place.indices(self._size)
+        self._file.seek(start)
+        return self._file.read(max(0, end - start))
+
+
+def _unpack(layout: str, data: bytes | _Slices, at: int) -> tuple[Any, ...]:
+    return struct.unpack(layout, data[at : at + struct.calcsize(layout)])
+
+
+def _layout(data: bytes | _Slices) -> tuple[Literal["<", ">"], bool]:
     return "<" if data[:2] == b"II" else ">", b"+" in data[2:4]
 
 
-def _directories(data: bytes) -> Iterator[_Directory]:
+def _directories(data: bytes | _Slices) -> Iterator[_Directory]:
     """Yields the directories of the pages, each with those below it, as far as they can be read."""
     sign, big = _layout(data)
     offset = f"{sign}{'Q' if big else 'I'}"
     seen = set[int]()
     # An offset may be higher than any that Python takes.
     with suppress(struct.error, OverflowError):
-        waiting = [struct.unpack_from(offset, data, 8 if big else 4)[0]]
+        waiting = [*_unpack(offset, data, 8 if big else 4)]
         while waiting and len(seen) < _MAX_DIRECTORIES:
             at = waiting.pop()
             if at in seen or not at:
@@ -226,22 +252,22 @@ def _directories(data: bytes) -> Iterator[_Directory]:
             with suppress(struct.error, OverflowError):
                 directory, end = _directory(data, at)
                 yield directory
-                following = struct.unpack_from(offset, data, end) if end + struct.calcsize(offset) <= len(data) else ()
+                following = _unpack(offset, data, end) if end + struct.calcsize(offset) <= len(data) else ()
                 waiting += [*following, *reversed(directory.below)]
 
 
-def _directory(data: bytes, at: int) -> tuple[_Directory, int]:
+def _directory(data: bytes | _Slices, at: int) -> tuple[_Directory, int]:
     """Reads a directory. Returns it and where it ends."""
     sign, big = _layout(data)
     order: Literal["little", "big"] = "little" if sign == "<" else "big"
     # The layouts of the number of entries, and of an entry: tag, type, count and values.
     count, entry = (sign + layout for layout in (("Q", "HHQ8s") if big else ("H", "HHI4s")))
-    (entries,) = struct.unpack_from(count, data, at)
+    (entries,) = _unpack(count, data, at)
     start, step = at + struct.calcsize(count), struct.calcsize(entry)
     end = start + entries * step
     tags, places = dict[int, int](), dict[int, tuple[int, ...]]()
     for place in islice(range(start, min(end, len(data) - step + 1), step), _MAX_ENTRIES):
-        tag, kind, number, field = struct.unpack_from(entry, data, place)
+        tag, kind, number, field = _unpack(entry, data, place)
         size = _SIZES.get(kind, len(field))
         tags[tag] = int.from_bytes(field[:size], order)
         if tag in _PLACES and tag not in places:
@@ -256,6 +282,24 @@ def is_whole(data: bytes) -> bool:
     """Returns True if all that the directories of a TIFF name lies in the file."""
     parts = ([directory.places.get(tag, ()) for tag in part] for directory in _directories(data) for part in _PARTS)
     return all(start + size <= len(data) for part in parts for start, size in zip(*part, strict=False))
+
+
+def end_of_pictures(file: io.BufferedReader) -> int:
+    """Returns where all ends that a TIFF or RAW file names as its pictures, which may be behind its own end."""
+    data, ends = _Slices(file), [0]
+    if data[:4] == _UNSIZED:
+        return len(data)
+    if data[: len(_RAF)] == _RAF:
+        parts: tuple[int, ...] = struct.unpack(">6I", data[_RAF_PARTS])
+        return max(start + size for start, size in zip(parts[::2], parts[1::2], strict=True))
+    for directory in _directories(data):
+        ends.append(directory.at)
+        for starts, sizes in ([directory.places.get(tag, ()) for tag in part] for part in _PARTS):
+            # Some programs write no sizes, and of very many parts not all are looked at.
+            known = sizes if len(starts) < _MAX_PLACES else ()
+            unknown = directory.pixels * PIXEL_BYTES
+            ends += (start + (size or unknown) for start, size in zip_longest(starts, known[: len(starts)]))
+    return max(ends)
 
 
 def needs_own_reader(picture: Image.Image) -> bool:

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import BlankSketch, ImageTooLarge, UndecodableImage, UnsupportedImage
-from sketch_search.model.images import Preprocessing, open_dated
+from sketch_search.model.images import LargeFile, Preprocessing, files, open_dated
 from sketch_search.model.images.recorded import Day, day_beside, day_in_path
 from tests.pictures import difference, drawing, encoded, photo
 
@@ -188,6 +188,34 @@ def test_the_picture_of_a_tiff_is_taken_and_not_its_small_copy(data: bytes, expe
     assert difference(open_dated(data).image, expected) < 1
 
 
+class _Watched(io.BytesIO):
+    """A file that knows how far it was read."""
+
+    reached = 0
+
+    def readinto(self, buffer: Any) -> int:
+        count = super().readinto(buffer)
+        self.reached = max(self.reached, self.tell())
+        return count
+
+
+def test_a_tiff_is_read_as_far_as_its_pictures_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_BEHIND", 1 << 10)
+    lines = Image.new("L", (1, 1 << 17), "white")
+    lines.paste("black", (0, 0, 1, 99_999))
+    tiffs = [_paged((SMALL, 1), (PHOTO, 0), below=True), encoded(lines, "TIFF", tiffinfo={278: 1}), _raw()]
+    for values, options in TIFFS.values():
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, values, **options)
+        tiffs.append(stream.getvalue())
+    # As if the sizes of its strips were left out.
+    tiffs.append(encoded(PHOTO, "TIFF").replace(struct.pack("<HH", 279, 4), struct.pack("<HH", 65_279, 4)))
+    for data in tiffs:
+        file = _Watched(data + b"\xff" * (4 << 20))
+        assert open_dated(LargeFile(file)).image == open_dated(data).image
+        assert 0 < file.reached < len(data) + (2 << 20)
+
+
 def test_a_tiff_that_is_not_read_is_not_called_damaged() -> None:
     stream = io.BytesIO()
     tifffile.imwrite(stream, RGB16.astype(np.float32), photometric="rgb")
@@ -199,7 +227,7 @@ def test_a_tiff_that_is_not_read_is_not_called_damaged() -> None:
         open_dated(data)
 
 
-def test_a_raw_file_without_preview_is_developed_if_it_is_whole() -> None:
+def _raw() -> bytes:
     pytest.importorskip("rawpy")
     stream = io.BytesIO()
     # Red, green and blue under a filter of two by two.
@@ -208,7 +236,11 @@ def test_a_raw_file_without_preview_is_developed_if_it_is_whole() -> None:
     camera = [(50706, "B", 4, bytes((1, 4, 0, 0)), True), (50708, "s", 0, "Camera", True)]
     matrix = [(50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True)]
     tifffile.imwrite(stream, mosaic, photometric="cfa", extratags=[*filters, *camera, *matrix], metadata=None)
-    data = stream.getvalue()
+    return stream.getvalue()
+
+
+def test_a_raw_file_without_preview_is_developed_if_it_is_whole() -> None:
+    data = _raw()
     opened = open_dated(data).image
     red, _, blue = np.asarray(opened, np.float64).mean(axis=(0, 1))
     assert (opened.size, red > blue) == ((64, 48), True)
