@@ -23,7 +23,7 @@ from sketch_search.indexer.building.plan import (
     check_network,
     plan_build,
 )
-from sketch_search.indexer.building.staging import LEAST_EQUAL, Progress, Rereader, Stager, about
+from sketch_search.indexer.building.staging import Progress, Rereader, Stager
 from sketch_search.indexer.building.writer import (
     GenerationDraft,
     GenerationWriter,
@@ -34,7 +34,7 @@ from sketch_search.indexer.building.writer import (
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
 from sketch_search.indexer.store.folders import Folder
-from sketch_search.indexer.store.generation import AVX2_ALONE, Manifest, find_generation, keep_only, used_segments
+from sketch_search.indexer.store.generation import Manifest, find_generation, keep_only, used_segments
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, segment_name, shown_path
 from sketch_search.indexer.store.reader import ShardEntry
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
@@ -61,36 +61,6 @@ TWO_STAGE_CLUSTERS, LEAST_PHOTOS = 125, 4
 # If the user set no number of clusters, a build makes them anew once there are this many times as many photos as they
 # were made for.
 MAX_GROWTH = 2
-# The first format whose photos were looked at in parts, and a sentence on the photos of others.
-_PARTS_FORMAT = 15
-_UNDIVIDED = "pictures on pages, and views of panoramas, are found in photos that are new; those of all by a new index"
-
-
-def check_arithmetic(plan: BuildPlan, matcher: Matcher, progress: Progress) -> BuildPlan:
-    """Decides by a few photos whether vectors of unknown arithmetic can stay; else all photos are computed again.
-
-    Before version 7 of the graphs, those computed on processors with AVX2 alone were wrong.
-    """
-    current = plan.current
-    generation = next(iter(current.catalogs.values()), None)
-    if generation is None or plan.settings.computed or current.problems or not current.reusable:
-        return plan
-    rereader = Rereader(current.roots, matcher, plan.request.max_pixels)
-    older = "an older version"
-    if (agreement := rereader.compare(generation)) is None:
-        return replace(plan, checked=f"{AVX2_ALONE}; no photo can be read to check it")
-    cosine, seconds = agreement
-    if cosine >= LEAST_EQUAL:
-        kept = f"the vectors of {older} agree with those of now (cosine {cosine:.3f})"
-        settings = plan.settings.model_copy(update={"computed": (f"{older}, checked",)})
-        return replace(plan, settings=settings, checked=kept, rewrite=True)
-    count = sum(catalog.manifest.counts.photos for catalog in current.catalogs.values())
-    wrong = f"the vectors of {older} differ from those of now (cosine {cosine:.3f}), so all photos are computed"
-    progress.say(
-        f"{wrong}, which takes {about(seconds * count)}. If it is stopped, the next build continues; until "
-        "it ends, the index is searched as it is."
-    )
-    return replace(plan, current=replace(current, reusable=False), recluster=True, rewrite=True, checked=wrong)
 
 
 @dataclass(frozen=True)
@@ -109,8 +79,7 @@ class BuildReport(Written):
     """The outcome of a build.
 
     changed: whether anything was written. settled: what it found out about the files. encoded: photos encoded in this
-    run; boxed: earlier ones whose boxes were found in it. undivided: whether an older version, which did not look for
-    parts, computed photos that stay. checked: as of ``BuildPlan``. damaged: repaired damage, one sentence each. bad,
+    run; boxed: earlier ones whose boxes were found in it. damaged: repaired damage, one sentence each. bad,
     bad_before: unusable files now and before. incomplete: photos of damaged files. unlisted: unreadable folders, whose
     photos stay. skipped: entries not indexed, a sentence for each kind. prefixes: names that paths begin with from now
     on. workers: processes at once. seconds: how long it took.
@@ -120,8 +89,6 @@ class BuildReport(Written):
     settled: Settled
     encoded: int
     boxed: int
-    undivided: bool
-    checked: str | None
     damaged: tuple[str, ...]
     bad: tuple[UnreadFile, ...]
     bad_before: tuple[UnreadFile, ...]
@@ -178,8 +145,6 @@ class BuildReport(Written):
             ("paths", f"now begin with the name of their folder: {paths}" if paths else None),
             ("encoded now", f"{self.encoded}{by}"),
             ("boxes", f"found in {plural(self.boxed, 'photo')} of before" if self.boxed else None),
-            ("checked", self.checked),
-            ("parts", _UNDIVIDED if self.undivided and self.changed else None),
             ("gone", f"{self.settled.gone or ''}"),
             ("moved", f"{self.settled.moved or ''}"),
             ("bad", f"{len(self.bad)}{before}" if self.bad else None),
@@ -306,8 +271,6 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
         settled=settled,
         encoded=encoded,
         boxed=boxed,
-        undivided=manifest is not None and manifest.format_version < _PARTS_FORMAT and plan.current.reusable,
-        checked=plan.checked,
         damaged=current.problems,
         bad=bad,
         bad_before=bad_before,
@@ -427,7 +390,6 @@ def build(index: Path, request: BuildRequest, matcher: Matcher, progress: Progre
         plan = plan_build(request, Current.find(folder), matcher, folder.path)
         progress = progress or Progress()
         with progress.of_build(folder.progress):
-            plan = check_arithmetic(plan, matcher, progress)
             backend = LocalBackend(folder, plan, matcher, progress)
             with closing(backend.database):
                 return run_plan(plan, backend, progress)

@@ -280,7 +280,6 @@ class BuildPlan:
 
     settings: of the next generation; their ``computed`` is of those photos that stay. embedder: that of the settings.
     recluster: whether all clusters are computed again. rewrite: whether a generation is written even without changes.
-    checked: a sentence on whether vectors that stay agree with those of now, if that was looked at.
     """
 
     request: BuildRequest
@@ -291,7 +290,6 @@ class BuildPlan:
     recluster: bool
     rewrite: bool
     shards: int = 1
-    checked: str | None = None
 
     @property
     def roots(self) -> tuple[location.Root, ...]:

@@ -1,6 +1,6 @@
 """Reads and decodes new photos ahead, encodes and commits them in batches, and reports the progress of a build.
 
-Also reads photos of the index again: to find the boxes that they lack, and to compare their vectors with those of now.
+Also reads photos of the index again, to find the boxes that they lack.
 """
 
 import errno
@@ -29,7 +29,7 @@ from sketch_search.indexer.errors import IndexUnwritable
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging, FileStamp, name_of_text, text_of_name, write_atomically
 from sketch_search.indexer.store.folders import Folder
-from sketch_search.indexer.store.generation import Generation, IndexSettings
+from sketch_search.indexer.store.generation import IndexSettings
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, refuse_if_unwritable
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
@@ -57,9 +57,6 @@ _PHOTOS_A_THREAD = 4
 _MAX_BESIDE = 1 << 18
 # Folders whose files beside photos are known at a time.
 _FOLDERS_KNOWN = 256
-# Photos whose vectors are compared, and that may be tried for this; and the least mean cosine of equal ones. On a
-# processor with AVX2 alone, vectors of before had one of 0.945, and those of different arithmetic that is sound 0.998.
-CHECKED, TRIED, LEAST_EQUAL = 8, 16, 0.99
 # Photos whose boxes are found between two steps of the bar, and before the time is estimated. What is found is kept.
 _BATCH, _FIRST = 64, 8
 Source = TypeVar("Source")
@@ -425,34 +422,6 @@ class Rereader:
                     return _decode(file, decoders, self.matcher, self.max_pixels)
         return None
 
-    def compare(self, generation: Generation) -> tuple[float, float] | None:
-        """Encodes a few photos of a generation; None if no photo can be read.
-
-        Returns the mean cosine of their vectors and those of now, and the seconds in which a photo is computed.
-        """
-        table, vectors = generation.open_photo_table(), generation.open_vectors()["vectors"]
-        photos = np.flatnonzero(table.ids > 0)
-        rows = np.unique(photos[np.linspace(0, len(photos) - 1, TRIED).astype(np.int64)])
-        cosines, started = list[float](), time.monotonic()
-        with Decoders(1) as decoders, generation.open_catalog() as catalog:
-            for row in rows.tolist():
-                files = catalog.sharing([int(table.ids[row])])
-                keys = [(file.root, file.path) for file in files]
-                photo = self.read(decoders, files[0].content_hash or "", keys) if files else None
-                if photo is None:
-                    continue
-                if not cosines:
-                    # Opening the network is no part of the time of a photo.
-                    self.matcher.encode(photo.pixels[:1], "photo")
-                    started = time.monotonic()
-                ret = self.matcher.encode(photo.pixels[:1], "photo").ret
-                cosines.append(float(unit(ret)[0] @ unit(vectors[row])))
-                if len(cosines) == CHECKED:
-                    break
-        if not cosines:
-            return None
-        return float(np.mean(cosines)), (time.monotonic() - started) / len(cosines) / threads()
-
     def find_boxes(
         self, photos: Sequence[tuple[str, list[FileKey]]], database: BuildDatabase, progress: Progress
     ) -> int:
@@ -475,12 +444,12 @@ class Rereader:
                     left = (time.monotonic() - started) / done * (len(photos) - done)
                     progress.say(
                         f"{len(photos)} photos were indexed without boxes of their things; finding these takes "
-                        f"{about(left)}. If it is stopped, the next build continues."
+                        f"{_about(left)}. If it is stopped, the next build continues."
                     )
         return count
 
 
-def about(seconds: float) -> str:
+def _about(seconds: float) -> str:
     if seconds < 90:
         return "a second" if seconds < 1.5 else f"about {round(seconds)} seconds"
     return f"about {round(seconds / 60)} minutes" if seconds < 5400 else f"about {seconds / 3600:.1f} hours"

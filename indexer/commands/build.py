@@ -106,7 +106,6 @@ def remove(
 @option("--json", "Print JSON.", name="as_json")
 def info(index: Path, as_json: bool) -> None:
     """Describe an index."""
-    from sketch_search.indexer.store.generation import AVX2_ALONE
     from sketch_search.indexer.upkeep import read_summary
 
     summary = read_summary(index)
@@ -116,9 +115,7 @@ def info(index: Path, as_json: bool) -> None:
     manifest, counts = summary.manifest, summary.manifest.counts
     kept = "one vector" if manifest.tokens == 1 else f"{manifest.tokens} tokens"
     size, segments = summary.bytes_on_disk, plural(len(manifest.segments), "segment")
-    lacking = counts.photos if manifest.detector is None else manifest.unseen
-    added = f"; {lacking} still lack them, which `sketch-search index build` adds"
-    missing = added if lacking and manifest.keeps_boxes else ""
+    missing = f"; {manifest.unseen} still lack them, which `sketch-search index build` adds" if manifest.unseen else ""
     parts = f", and {counts.parts} parts of pages and panoramas" if counts.parts else ""
     lines = [
         line("index", f"{summary.path}, generation {summary.generation}, format {manifest.format_version}"),
@@ -129,7 +126,7 @@ def info(index: Path, as_json: bool) -> None:
         line("system", manifest.system),
         line("network", f"{manifest.network}, {kept} of {manifest.width} numbers"),
         line("photo side", manifest.photo_sha256),
-        line("computed by", "; ".join(manifest.computed) or f"{AVX2_ALONE}; `sketch-search index build` checks it"),
+        line("computed by", "; ".join(manifest.computed)),
         line("boxes", f"{summary.boxes} of things, in {plural(summary.photos_with_boxes, 'photo')}{missing}"),
         line("on disk", f"{size / 2**20:.1f} MiB in {segments}, {size / 2**10 / counts.photos:.1f} KiB a photo"),
     ]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sketch_search import model
-from sketch_search.indexer.building.builder import BuildReport, Written, check_arithmetic, run_plan
+from sketch_search.indexer.building.builder import BuildReport, Written, run_plan
 from sketch_search.indexer.building.database import DATABASE_FILE, BuildDatabase
 from sketch_search.indexer.building.plan import (
     BuildPlan,
@@ -82,7 +82,6 @@ def build_shards(
         rewrite = plan.recluster or shards != shards_before
         plan = replace(plan, recluster=True, rewrite=rewrite, shards=shards)
         with progress.of_build(folder.progress):
-            plan = check_arithmetic(plan, matcher, progress)
             backend = RayBackend(folder, plan, manifest, workers, machines, matcher, progress)
             with closing(backend.database):
                 return run_plan(plan, backend, progress)

@@ -37,14 +37,11 @@ from sketch_search.model.engine.detector import BOXES
 from sketch_search.model.files import read_regular
 from sketch_search.model.limits import System
 
-# The version of the index format, raised by every change that another version of the program could not read. 1.0.0
-# wrote 11, without patterns, boxes, parts and days that are half known.
+# The version of the index format, raised by every change that another version of the program could not read.
 FORMAT_VERSION: Final = 16
 Number = Annotated[int, Field(ge=0, le=2**40)]
 # The network of each system, unless another is named. The two-stage report's stores cluster after cluster.
 NETWORK_OF: Mapping[System, str] = {"default": "default", "two-stage": "zse"}
-#: About an index that does not say how it was computed.
-AVX2_ALONE = "it does not say how it was computed: if on a processor with AVX2 alone, its vectors are wrong"
 # A manifest larger than this is refused. The manifest of a million photos has less than a hundredth of it.
 _MAX_BYTES = 1 << 28
 _NAMES = TypeAdapter(list[str])
@@ -146,7 +143,7 @@ class IndexSettings(NetworkIdentity):
 
     system: that plain searches use. excluded: patterns as in .gitignore. clusters_asked: None for the system's own
     number. detector: which finds boxes; None if none are kept. computed: by which arithmetic photos were computed, on
-    which kinds of processors; nothing if it was neither recorded nor checked.
+    which kinds of processors.
     """
 
     system: System = "default"
@@ -169,7 +166,7 @@ class Manifest(IndexSettings):
     were looked for yet. files: of its own folder, without the manifest.
     """
 
-    format_version: Literal[11, 12, 13, 14, 15, 16] = FORMAT_VERSION
+    format_version: Literal[16] = FORMAT_VERSION
     generation: str
     previous: str | None
     counts: Counts
@@ -234,10 +231,10 @@ def read_manifest(path: Path) -> Manifest:
 
     def check(document: object) -> None:
         version = document.get("format_version") if isinstance(document, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        if isinstance(version, int) and version != FORMAT_VERSION:
             raise IndexRefused(
-                f"{index} has index format {version}, and this program reads {FORMAT_VERSION}; "
-                "update the program, or build a new index with --index."
+                f"{index} has index format {version}, and this program reads {FORMAT_VERSION}; delete that folder, and "
+                f"run `sketch-search index build FOLDER --index {index}`."
             )
 
     return read_document(Manifest, path, f"delete {index} and build again", check)

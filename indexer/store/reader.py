@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 from cachetools import LRUCache
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from sketch_search.indexer.errors import BadInvocation, IndexRefused, PhotoUnavailable, UnknownPhoto
 from sketch_search.indexer.store import location
@@ -345,8 +345,6 @@ class ShardEntry(Frozen):
 
 class ShardsManifest(Frozen):
     """The manifest of an index in shards, beside those of the shards. next_id: the lowest that no file has ever had."""
-
-    model_config = ConfigDict(extra="ignore")  # 1.0.0 repeated what is in each shard's
 
     version: Literal[2] = 2
     clusters: Annotated[Number, Field(ge=1)]

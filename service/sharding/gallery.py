@@ -185,9 +185,7 @@ class ShardedGallery(Gallery):
         self.embedder, self.tokens_kept = known.embedder, known.tokens
         self.regions_kept = known.regions if self.tokens_kept > 1 else 0
         self.boxes_kept = any(shard.boxes for shard in shards)
-        # The photos of one that does not say may be wrong.
-        full = all(shard.manifest.computed for shard in shards)
-        self.computed = tuple(sorted({way for shard in shards for way in shard.manifest.computed})) if full else ()
+        self.computed = tuple(sorted({way for shard in shards for way in shard.manifest.computed}))
         self.missing = tuple(links[number].name for number in sorted(missing))
         names = ["-" if shard is None else shard.manifest.generation for shard in layout.overviews]
         self.generation = names[0] if len(set(names)) == 1 else "+".join(names)

@@ -151,18 +151,6 @@ def edit_manifest(index: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def make_older(index: Path) -> Path:
-    """Makes an index one of format 13, without boxes. Returns the folder of its generation."""
-    folder = current_generation(IndexFolder(index)).path
-    (folder / "boxes.npy").unlink()
-    manifest = json.loads((folder / "manifest.json").read_text())
-    files = [entry for entry in manifest["files"] if entry["name"] != "boxes.npy"]
-    for name in ("detector", "unseen", "computed"):
-        del manifest[name]
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files, "format_version": 13}))
-    return folder
-
-
 def sign(index: Path) -> None:
     """Make the manifest agree with the files as they are now, as a faulty writer would."""
     path = index / "g000001" / "manifest.json"

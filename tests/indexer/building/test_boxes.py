@@ -1,6 +1,5 @@
 import errno
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,6 @@ from sketch_search.indexer.store.files import FileContent, FileStamp, hash_file
 from sketch_search.indexer.store.folders import LocalFolder
 from sketch_search.indexer.store.generation import FORMAT_VERSION
 from sketch_search.indexer.store.reader import Index
-from sketch_search.model.engine import unit
 from sketch_search.model.engine.detector import NO_KIND, SIZE, Detector, no_boxes
 from sketch_search.model.images import find_parts, open_image
 from sketch_search.model.images.preprocess import fit_photo
@@ -30,13 +28,12 @@ from tests.indexer.galleries import (
     Collection,
     current_catalog,
     edit_manifest,
-    make_older,
     save_parted,
     save_photo,
     shorten,
 )
 from tests.indexer.killed_builds import StopAfter, Stopped
-from tests.pictures import FOUR, page, panorama
+from tests.pictures import panorama
 
 PORTRAIT = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
 #: Of the files, those with boxes: the portrait, whole, turned, and its upper half.
@@ -107,32 +104,26 @@ def test_photos_of_every_kind_are_indexed_with_their_boxes(once: Collection) -> 
     assert (once.index / "g000001" / "boxes.npy").stat().st_size <= 128 + 96 * summary.manifest.counts.rows
 
 
-def test_an_older_index_gets_its_boxes(boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]) -> None:
-    make_older(boxed.index)
-    with boxed.open() as index:
-        assert not index.boxes_kept
-        assert np.array_equal(index.photo_boxes(np.arange(COUNT)), no_boxes(COUNT))
-    assert main(["info", "--index", str(boxed.index)]) == 0
-    before, printed = segment_files(boxed.index), capsys.readouterr().out
-    assert f"{COUNT} still lack them, which `sketch-search index build` adds" in printed
-    assert "if on a processor with AVX2 alone, its vectors are wrong; `sketch-search index build` checks it" in printed
+def test_boxes_of_another_detector_are_found_again(
+    boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_manifest(boxed.index, detector="another")
+    before = segment_files(boxed.index)
     report = boxed.build(progress=Progress(bar=True))
     assert (report.encoded, report.boxed, report.changed) == (0, COUNT, True)
-    assert report.checked is not None
-    assert report.checked.startswith("the vectors of an older version agree with those of now (cosine 1.000)")
     assert f"{COUNT} photos were indexed without boxes of their things; finding these takes a" in (
         capsys.readouterr().err
     )
     assert segment_files(boxed.index) == before
     assert same(boxes_of(boxed), boxes_of(once))
-    assert read_summary(boxed.index).manifest.computed == ("an older version, checked",)
     again = boxed.build()
-    assert (again.changed, again.boxed, again.checked) == (False, 0, None)
+    assert (again.changed, again.boxed) == (False, 0)
 
 
-def test_unread_photos_get_boxes_later(boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_older(boxed.index)
-    edit_manifest(boxed.index, computed=["an older version, checked"])
+def test_unread_photos_get_boxes_later(
+    boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit_manifest(boxed.index, detector="another")
     read = LocalFolder.read
 
     def broken(folder: LocalFolder, path: str, stamp: FileStamp | None = None) -> FileContent:
@@ -143,7 +134,8 @@ def test_unread_photos_get_boxes_later(boxed: Collection, once: Collection, monk
     with monkeypatch.context() as patch:
         patch.setattr(LocalFolder, "read", broken)
         assert boxed.build().boxed == COUNT - 1
-    assert read_summary(boxed.index).manifest.unseen == 1
+    assert main(["info", "--index", str(boxed.index)]) == 0
+    assert "1 still lack them, which `sketch-search index build` adds" in capsys.readouterr().out
     found, all_boxes = boxes_of(boxed), boxes_of(once)
     assert np.array_equal(found.pop("portrait.jpg"), no_boxes(1)[0])
     assert all(np.array_equal(own, all_boxes[path]) for path, own in found.items())
@@ -152,13 +144,11 @@ def test_unread_photos_get_boxes_later(boxed: Collection, once: Collection, monk
 
 
 def test_finding_boxes_can_be_resumed(boxed: Collection, once: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_older(boxed.index)
+    edit_manifest(boxed.index, detector="another")
     monkeypatch.setattr(staging, "_FIRST", 2)
     with pytest.raises(Stopped):
         # All files are read once before, since they were copied.
         boxed.build(progress=StopAfter(COUNT + 2))
-    with boxed.open() as index:
-        assert not index.boxes_kept
     assert boxed.build().boxed == COUNT - 2
     assert same(boxes_of(boxed), boxes_of(once))
 
@@ -196,46 +186,6 @@ def test_boxes_stay_with_their_photos_as_photos_come_and_go(boxed: Collection, o
     found = boxes_of(boxed)
     assert (found.pop("another.png")[0, :2] > [-1, 100]).all()
     assert same(found, expected)
-
-
-def test_wrong_vectors_are_recomputed(boxed: Collection, once: Collection, capsys: pytest.CaptureFixture[str]) -> None:
-    path = make_older(boxed.index) / "vectors.npy"
-    vectors = np.load(path)
-    noise = np.random.default_rng(0).normal(size=vectors.shape)
-    wrong = unit(vectors + 0.4 * noise / np.linalg.norm(noise, axis=1, keepdims=True))
-    np.save(path, wrong.astype(np.float16))
-    edit_files(path)
-    said = "differ from those of now (cosine 0.9"
-    with pytest.raises(Stopped):
-        boxed.build(progress=StopAfter(2, bar=True), batch=2)
-    printed = capsys.readouterr().err
-    assert printed.startswith(f"the vectors of an older version {said}")
-    assert re.search(r"so all photos are computed, which takes a\w* .*second.*; until it ends, the index is", printed)
-    with boxed.open() as index:
-        assert np.array_equal(index.vectors.of(), wrong.astype(np.float16))
-    report = boxed.build(batch=2)
-    assert 0 < report.encoded < COUNT
-    assert report.checked is not None
-    assert said in report.checked
-    with boxed.open() as index, once.open() as right:
-        rows = np.argsort(index.ids, kind="stable"), np.argsort(right.ids, kind="stable")
-        assert np.array_equal(index.vectors.of(rows[0]), right.vectors.of(rows[1]))
-    assert same(boxes_of(boxed), boxes_of(once))
-    assert read_summary(boxed.index).manifest.computed == (boxed.matcher.arithmetic,)
-
-
-def test_vectors_that_no_photo_can_check_stay_as_they_are(boxed: Collection) -> None:
-    make_older(boxed.index)
-    away = boxed.photos.rename(boxed.photos.with_name("away"))
-    boxed.photos.mkdir()
-    report = boxed.update()
-    assert report.checked is not None
-    assert report.checked.endswith("no photo can be read to check it")
-    assert (report.encoded, report.photos) == (0, COUNT)
-    assert read_summary(boxed.index).manifest.computed == ()
-    boxed.photos.rmdir()
-    away.rename(boxed.photos)
-    assert boxed.update().boxed == COUNT
 
 
 @pytest.fixture(scope="module")
@@ -343,19 +293,3 @@ def test_a_page_that_leaves_and_comes_back_has_its_parts_again(parted: Collectio
     # Encoded beside other photos than before, its last bits differ.
     again, first = ([np.frombuffer(row, np.float32, width) for row in rows["5 wide.png"]] for rows in (after, before))
     np.testing.assert_allclose(again, first, atol=0.01)
-
-
-def test_an_older_index_keeps_its_photos_whole(collection: Collection, capsys: pytest.CaptureFixture[str]) -> None:
-    collection.build()
-    edit_manifest(collection.index, format_version=14)
-    before = of(collection)
-    assert not collection.build().changed
-    page(FOUR, 2)[0].save(collection.photos / "page.png")
-    report = collection.build()
-    assert (report.undivided, report.encoded) == (True, 1)
-    found = of(collection)
-    assert len(found.pop("page.png")) == 5
-    assert found == before
-    assert main(["info", "--index", str(collection.index)]) == 0
-    assert "13 (13 files, 0 of them duplicates), and 4 parts of pages and panoramas" in capsys.readouterr().out
-    assert not collection.build().undivided

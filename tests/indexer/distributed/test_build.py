@@ -19,8 +19,8 @@ from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
 from tests.indexer.galleries import (
     Collection,
     check_same,
+    edit_manifest,
     index_bytes,
-    make_older,
     read_shards,
     save_parted,
     save_photo,
@@ -297,7 +297,7 @@ def test_shards_get_boxes(tmp_path: Path, ray_cluster: "Cluster", sharded: Build
     expected = boxes_in([tmp_path / "index"])
     assert boxes_in([index / "shard-0000", index / "shard-0001"]) == expected
     for number in range(2):
-        make_older(index / f"shard-{number:04}")
+        edit_manifest(index / f"shard-{number:04}", detector="another")
     report = build_shards(index, indexer.BuildRequest(), machines)
     assert (report.encoded, report.boxed, report.changed) == (0, 4, True)
     assert boxes_in([index / "shard-0000", index / "shard-0001"]) == expected
