@@ -235,7 +235,12 @@ class SearchResponse(BaseModel):
     )
     word_means: str | None = optional(
         "Only with text read by the vocabulary that is searched for by other words: these words, such as "
-        "person for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'."
+        "any person, woman or not, for 'woman', horse for 'pferd', and dog and sofa for 'my dog on the sofa'."
+    )
+    word_instead: tuple[str, ...] = optional(
+        "Only with text read by the vocabulary: if a word of it has several meanings, and nothing drawn tells which, "
+        "texts with the others, such as kite bird for 'kite'.",
+        (),
     )
     word_ignored: tuple[str, ...] = optional(
         "Only with text read by the vocabulary: the parts of it that do not count, such as night in 'two dogs at "
