@@ -9,9 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sketch_search.model.errors import ModelError
+
+if TYPE_CHECKING:
+    from sketch_search.model.engine.tokens import Floats
 
 Meaning = TypeVar("Meaning")
 
@@ -29,6 +32,8 @@ _LIKE, _LIKE_FOREIGN = 0.66, 0.75
 _SHORT = 4
 # The most things of a phrase that are searched for, and the most words listed for a wider word.
 MOST_THINGS, _LISTED = 4, 3
+#: A drawing tells what a word means if a thing is so probably one of its meanings.
+DRAWN = 0.1
 _APART = re.compile(r"[\s_/-]+")
 _LEFT_OUT = re.compile(r"['’.]")
 # The s of a plural, and the e that only some plurals have, such as "buses" and "tomatoes".
@@ -82,7 +87,8 @@ class UnknownWord(ModelError):
 @dataclass(frozen=True)
 class Reading:
     """What a text means: the part understood; words that may name each thing, any of which counts; words searched
-    instead, or None; the names of each thing's colours; how many there are of each; and what was not understood.
+    instead, or None; the names of each thing's colours; how many there are of each; what was not understood; and what
+    each thing is called in it.
     """
 
     text: str
@@ -91,6 +97,7 @@ class Reading:
     colours: tuple[tuple[str, ...], ...] = ()
     numbers: tuple[int, ...] = ()
     ignored: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     def each(self, most: int = MOST_THINGS) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
         """Lists each thing's words and colours, as often as the text says; once if that makes more than ``most``."""
@@ -136,6 +143,13 @@ class WordBook:
                     self.everyday[name] = numbers
             elif self._numbers[name] in numbers:
                 self._widened[self._numbers[name]] = numbers
+        # The meanings of a word that the vocabulary has, each with its words: by itself, the word means the first.
+        self._several = dict[str, dict[str, tuple[int, ...]]]()
+        for name, of in _meanings("several").items():
+            meanings = {one: known for one in of if (known := self._known(spelling(one)))}
+            if len(meanings) > 1:
+                self._several[name], self.everyday[name] = meanings, next(iter(meanings.values()))
+        self._several_stems = _first_of((stem(name), meanings) for name, meanings in self._several.items())
         self._everyday_stems = {stem(name): numbers for name, numbers in self.everyday.items()}
         # For words written apart or together: "motor bike" and "hotdog".
         named = [*((name, (number,)) for name, number in self._numbers.items()), *self.everyday.items()]
@@ -181,7 +195,40 @@ class WordBook:
             numbers[meant] = max(numbers.get(meant, 1), part.number)
         text = " and ".join(" ".join((*part.colours, part.text)) for part in parts)
         counted = tuple(things.values()), tuple(numbers.values())
-        return Reading(text, tuple(things), self._said(key, parts), *counted, tuple(ignored))
+        names = tuple(part.text for part in parts)
+        return Reading(text, tuple(things), self._said(key, parts), *counted, tuple(ignored), names)
+
+    def choose(self, text: str, drawn: "Floats | None" = None, *, together: bool = True) -> tuple[str, tuple[str, ...]]:
+        """Puts what is meant in place of words with several meanings, and of those that name several things together.
+
+        drawn: how probably each of t drawn things shows each word of the vocabulary, (t, words). together: whether a
+        text may become one of more things.
+
+        Returns the text; and the texts with other meanings, if nothing drawn tells which is meant. Raises as ``find``
+        does.
+        """
+        chosen, others = dict[str, str](), list[tuple[str, str]]()
+        for name in self.read(text).names:
+            if (things := _meanings("together").get(name, ())) and together:
+                if drawn is None or drawn[:, self.meant(name)].sum(axis=1).max() >= DRAWN:
+                    chosen[name] = things[0]
+            elif meanings := self._several.get(name) or self._several_stems.get(stem(name)):
+                shown = [self._shown(name, meanings, one, drawn) for one in meanings]
+                best = max(range(len(shown)), key=shown.__getitem__)
+                chosen[name] = list(meanings)[best]
+                if shown[best] < DRAWN:
+                    others += [(name, one) for one in meanings if one != chosen[name]]
+
+        def put(names: Mapping[str, str]) -> str:
+            listed = "|".join(map(re.escape, names))
+            return re.sub(rf"(?<!\w)(?:{listed})(?!\w)", lambda found: names[found[0]], spelling(text))
+
+        return (put(chosen) if chosen else text), tuple(put({**chosen, name: other}) for name, other in others)
+
+    def _shown(self, name: str, meanings: Mapping[str, tuple[int, ...]], one: str, drawn: "Floats | None") -> float:
+        """Returns how probably a drawn thing shows one meaning of a name; 0 for words that have both as names."""
+        words = [word for word in meanings[one] if word != self._number(name) or spelling(one) not in self._numbers]
+        return 0.0 if drawn is None else float(drawn[:, words].sum(axis=1).max(initial=0))
 
     def of_class(self, label: str) -> int | None:
         """Finds the number of the word that names a class, spelt as folders are; None if there is no such word."""
@@ -227,12 +274,13 @@ class WordBook:
         """Returns the words that an English name means; none if it is unknown."""
         return self._meant(spelling(name)) or ()
 
-    def _meant(self, key: str) -> tuple[int, ...] | None:
+    def _known(self, key: str) -> tuple[int, ...] | None:
         if key in self.everyday:
             return self.everyday[key]
-        if (number := self._number(key)) is not None:
-            return (number,)
-        return self._everyday_stems.get(stem(key), self._joined.get(stem(key.replace(" ", ""))))
+        return None if (number := self._number(key)) is None else (number,)
+
+    def _meant(self, key: str) -> tuple[int, ...] | None:
+        return self._known(key) or self._everyday_stems.get(stem(key), self._joined.get(stem(key.replace(" ", ""))))
 
     def _abroad(self, key: str) -> tuple[int, ...] | None:
         """Returns what a name in another language means, also in another number or case."""
@@ -246,18 +294,28 @@ class WordBook:
         return None
 
     @cached_property
+    def _of_several(self) -> dict[str, str]:
+        return {spelling(one): one for meanings in self._several.values() for one in meanings}
+
+    @cached_property
     def _foreign_stems(self) -> dict[str, tuple[int, ...]]:
         return _first_of((_FOREIGN_ENDING.sub("", name), numbers) for name, numbers in self._foreign.items())
 
     def _said(self, key: str, parts: Sequence[_Span]) -> str | None:
         """Returns the words searched for instead of a text's things; None if the text names them."""
         named = (
-            [*([f"{part.number} \u00d7"] if part.number > 1 else []), *part.colours, self._list(part.meant)]
+            [*([f"{part.number} \u00d7"] if part.number > 1 else []), *part.colours, self._called(part)]
             for part in parts
         )
         said = list(dict.fromkeys(map(" ".join, named)))
+        if len(parts) == 1 and stem(parts[0].text) in _wider():
+            said = [f"any {said[0]}, {parts[0].text} or not"]
         typed = [stem(part) for part in re.split(r" and |\s*[,&+]\s*", key)]
         return None if typed == [stem(spelling(name)) for name in said] else " and ".join(said)
+
+    def _called(self, part: _Span) -> str:
+        """Returns what is searched for by a name: words, or one meaning of a word, as it is called."""
+        return self._of_several.get(part.text) or self._list(part.meant)
 
     def _list(self, meant: Sequence[int]) -> str:
         shown = ", ".join(self.words[number] for number in meant[:_LISTED])
@@ -435,6 +493,18 @@ def everyday_words() -> dict[str, tuple[str, ...]]:
     """Reads the meanings of everyday and wider words: by spelling, the spellings of the words that each means."""
     lists = _read_toml("everyday.toml").items()
     return {spelling(name): tuple(map(spelling, meant.split(","))) for name, meant in lists}
+
+
+@cache
+def _meanings(kind: str) -> dict[str, tuple[str, ...]]:
+    """Reads the names of what words of a kind mean, by their spellings."""
+    lists = _read_toml("meanings.toml")[kind].items()
+    return {spelling(name): tuple(map(str.strip, meant.split(","))) for name, meant in lists}
+
+
+@cache
+def _wider() -> set[str]:
+    return {stem(spelling(name)) for names in _meanings("wider").values() for name in names}
 
 
 def spelling(name: str) -> str:

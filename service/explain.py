@@ -103,9 +103,10 @@ def _query_of(
     words = params.thing_text or drawing.words
     check_names(words, len(drawing.things))
     things = compute(lambda: encode_things(matcher, drawing, colours=coloured, expects=gallery.expects))
-    naming: dict[str, Any] = {"thing_text": words, "places": params.places, "coloured": coloured, "further": False}
+    naming: dict[str, Any] = {"places": params.places, "coloured": coloured, "further": False}
     method: Method = "things" if len(things) > 1 else "ret"
-    named, query = query_of(gallery, matcher, things, method, text=params.text, **naming)
+    text, naming["thing_text"], _ = searcher.choose_meanings(things, params.text, words)
+    named, query = query_of(gallery, matcher, things, method, text=text, **naming)
     return named, query, words
 
 
@@ -138,7 +139,8 @@ def _words_by_name(searcher: Searcher, texts: Sequence[str]) -> dict[str, Sequen
     named = dict[str, Sequence[int]]()
     for text in filter(str.strip, texts):
         with suppress(UnknownWord):
-            kinds = searcher.matcher.book.read(text).things
+            book = searcher.matcher.book
+            kinds = book.read(book.choose(text)[0]).things
             for words in kinds:
                 name = text.strip() if len(kinds) == 1 else searcher.matcher.words[words[0]]
                 named[name] = words

@@ -55,6 +55,8 @@ def search(
         if answer.word_means:
             typed = query.text or answer.word_read or ""
             print(f"'{printable(typed)}' is searched for as '{answer.word_means}'", file=sys.stderr)
+        if answer.word_instead:
+            print(f"or search for: {printable(', '.join(answer.word_instead))}", file=sys.stderr)
         if answer.word_ignored:
             print(f"not understood: {printable(', '.join(answer.word_ignored))}", file=sys.stderr)
         of_kind = _photo_remark(settings, sketches) if query.kind == "sketch" else ""

@@ -115,6 +115,7 @@ function showFound({ answer, asked, stay, after }) {
   state.shownAfter = after;
   found.show(answer, asked, stay);
   parts.hide(answer);
+  if (!byId("word-unknown").textContent) { word.unknown(null, answer.word_instead); }
   drawn.know(asked.snapshot, answer, after === state.changes);
   clearTimeout(state.resting);
   state.resting = setTimeout(penRests, REST_MS);
@@ -190,7 +191,6 @@ function refresh() {
 }
 
 const nothing = () => query.empty() && !parts.enough();
-
 function showInvitation() {
   search.stop();
   found.invite();

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ from sketch_search.indexer import PhotoFilter
 from sketch_search.model import Matcher
 from sketch_search.model.answers import Guess
 from sketch_search.model.engine import Floats, Method, Tokens, logsumexp
+from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Drawing, Stroke, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE, LEAST_PROBABLE
 from sketch_search.model.ranking import SURELY, clearness, groups_of, is_shown, shares_of, support_of
@@ -174,7 +176,7 @@ class Searcher:
         options, plan = plan_search(
             options, self.matcher, self.settings, **kept, things=things, of_index=gallery.system
         )
-        drawn, query = self._encode(drawing, options, text, plan, watch)
+        drawn, query, (chosen, instead) = self._encode(drawing, options, text, plan, watch)
         plan = replace(plan, method=query.method)
         ranking = rank(gallery, self.matcher, query, plan, watch.lap)
         shown, photos = ranking.photos, int(ranking.sizes.sum())
@@ -193,13 +195,14 @@ class Searcher:
             seen = self._judge_things(shown, seen, photos, query)
             verdicts = {thing.fits for thing in seen}
             sketch_fits = verdicts.pop() if len(verdicts) == 1 else None
-        word, word_fits, reading = query.word, None, None
+        word, word_fits, reading, means = query.word, None, None, None
         if isinstance(word, tuple) and shown.by_word is not None:
             of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
             first = shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)]
             clearest = self._measure_clearest(word, first, photos)
             word_fits = self._deny_measured(word, is_shown(clearest.min()), photos)
             reading = self.matcher.book.read(options.text or "")
+            means = self.matcher.book.read(chosen).means or (None if chosen == options.text else chosen)
         names = (name for name in options.thing_text if name.strip())
         readings = [*filter(None, [reading]), *map(self.matcher.book.read, names)]
         return self._answer(
@@ -228,7 +231,8 @@ class Searcher:
             word_fits=word_fits,
             sketch_fits=sketch_fits,
             word_read=None if reading is None else reading.text,
-            word_means=None if reading is None else reading.means,
+            word_means=means,
+            word_instead=instead,
             word_ignored=tuple(dict.fromkeys(part for reading in readings for part in reading.ignored)),
             method=plan.method,
         )
@@ -268,8 +272,8 @@ class Searcher:
 
     def _encode(
         self, drawing: Drawing | None, options: TunedQuery, text: ReadText, plan: Plan, watch: Stopwatch
-    ) -> tuple[list[Thing], Query]:
-        """Encodes a completed query: the things of its drawing, named, and the query of the gallery."""
+    ) -> tuple[list[Thing], Query, tuple[str, tuple[str, ...]]]:
+        """Encodes a completed query: the named things of its drawing, the query of the gallery, and ``book.choose``."""
         gallery, word = self.gallery, self._read_word(options, text)
         liked, alone, kinds = (
             np.unique(gallery.rows_of_ids(ids)) for ids in (options.like, options.unlike, options.unlike_kind)
@@ -287,6 +291,11 @@ class Searcher:
                 self.matcher, drawing, options.kind, options.variants, colours=coloured, expects=gallery.expects
             )
             watch.lap("encode")
+        instead = tuple[str, ...]()
+        if text.vector is None:
+            said, names, instead = self.choose_meanings(things, options.text, options.thing_text)
+            options = options.model_copy(update={"text": said, "thing_text": names})
+            word = self._read_word(options, text)
         if options.kind == "photo":
             examples += [thing.tokens.ret for thing in things]
         # If a method is named, its scores count alone. Beside writing, a drawing stands where there was room.
@@ -305,7 +314,7 @@ class Searcher:
             further=options.method == "auto",
         )
         photo_filter, liked_entries = _filter_of(options), entries[: len(liked)]
-        return things, replace(
+        query = replace(
             query,
             plain=plan.plain,
             photo_filter=None if photo_filter == PhotoFilter() else photo_filter,
@@ -318,6 +327,24 @@ class Searcher:
             unliked_rows=unliked,
             unliked_kinds=np.isin(unliked, kinds),
         )
+        return things, query, (options.text or "", instead)
+
+    def choose_meanings(
+        self, things: Sequence[Thing], text: str | None, names: Sequence[str]
+    ) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+        """Puts what is meant in place of words with several meanings, in a text and in names of things.
+
+        Returns both, and texts with other meanings, as ``WordBook.choose``. Unknown words stay as they are.
+        """
+        book, vocabulary = self.matcher.book, self.matcher.engine.vocabulary
+        drawn = vocabulary.guess(Tokens.cat([thing.tokens for thing in things])) if things and vocabulary else None
+        chosen, instead = list(names), tuple[str, ...]()
+        for number, name in enumerate(names):
+            with suppress(ModelError):
+                chosen[number], _ = book.choose(name, None if drawn is None else drawn[[number]], together=False)
+        with suppress(ModelError):
+            text, instead = (text, ()) if text is None else book.choose(text, drawn)
+        return text, tuple(chosen), instead
 
     def describe_thing(self, thing: Thing) -> SeenThing:
         guesses = self.matcher.guesses(thing.tokens, LEAST_OFFERED, MOST_OFFERED)

@@ -1,12 +1,13 @@
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sketch_search.model.engine import default_checkpoint, read_files
 from sketch_search.model.errors import ModelError
-from sketch_search.model.words import LONGEST, OFFERED, UnknownWord, WordBook, everyday_words, spelling
+from sketch_search.model.words import LONGEST, OFFERED, UnknownWord, WordBook, _meanings, everyday_words, spelling
 
 _WORDS = [("dog", "domestic dog"), ("sea lion",), ("mobile phone", "cellphone"), ("jack o lantern",)]
 BOOK = WordBook([*_WORDS, ("sunglasses", "dark glasses"), ("wolf", "grey wolf"), ("bus",)])
@@ -69,7 +70,7 @@ def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: s
     ("text", "read", "things", "means"),
     [
         ("Dogs", "dogs", [["dog"]], None),
-        ("puppies", "puppies", [["dog"]], "dog"),
+        ("puppies", "puppies", [["dog"]], "any dog, puppies or not"),
         ("cellphones", "cellphones", [["mobile phone"]], "mobile phone"),
         # A wider word means every narrower one that the vocabulary has.
         ("animals", "animals", [["dog", "sea lion"]], "dog, sea lion"),
@@ -154,6 +155,44 @@ def test_everyday_words_name_words_of_the_default_vocabulary_and_are_no_words_of
     for name, meant in everyday_words().items():
         assert set(meant) <= named
         assert name not in named or name in meant or name in scenes
+
+
+def test_words_of_several_meanings_are_read_by_what_is_drawn_and_else_asked_for() -> None:
+    names = ("kite", "kite bird", "mouse", "rodent", "person", "surfboard", "guitar")
+    further = {"mouse": ("computer mouse",), "person": ("woman",)}
+    book = WordBook([(name, *further.get(name, ())) for name in names])
+
+    def choose(text: str, *drawn: str) -> tuple[str, tuple[str, ...]]:
+        shown = np.array([[float(name == one) for name in names] for one in drawn])
+        return book.choose(text, shown if drawn else None)
+
+    assert choose("Two kites, guitar") == ("two toy kite, guitar", ("two kite bird, guitar",))
+    assert choose("kite", "kite") == ("toy kite", ())
+    assert choose("kite", "person", "kite bird") == ("kite bird", ())
+    assert choose("kite", "person") == choose("kite") == ("toy kite", ("kite bird",))
+    # Drawings of both are called so.
+    assert choose("mice", "mouse") == ("computer mouse", ("field mouse",))
+    assert choose("mouse", "rodent") == ("field mouse", ())
+    assert choose("kite bird") == ("kite bird", ())
+    # A name of two things is one of a drawing that shows neither.
+    assert choose("surfer") == choose("surfer", "person") == ("person and surfboard", ())
+    assert choose("surfer", "guitar") == ("surfer", ())
+    assert book.choose("surfer", together=False) == ("surfer", ())
+    means = [book.read(text).means for text in ("women", "surfer", "woman and toy kite")]
+    assert means == ["any person, women or not", "any person, surfer or not", "person and toy kite"]
+
+
+def test_the_default_vocabulary_has_all_meanings_and_each_is_one() -> None:
+    book = WordBook(read_files(default_checkpoint()).config.words)
+    for name, meanings in _meanings("several").items():
+        chosen, others = book.choose(name)
+        assert (chosen, *others) == meanings
+        assert all(book.choose(one) == (one, ()) and book.read(one).means in (None, one) for one in meanings)
+    for name, things in _meanings("together").items():
+        assert book.choose(name) == (things[0], ())
+        assert len(book.read(things[0]).things) == 2
+    for word, wider in _meanings("wider").items():
+        assert {book.read(name).things for name in wider} == {book.read(word).things}
 
 
 @settings(max_examples=15, deadline=None)

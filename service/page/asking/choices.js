@@ -106,8 +106,7 @@ export function createWord(parts) {
     /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @param model, index as /info tells them */
     offer({ vocabulary }, { text_tower: tower }) {
       form.hidden = !vocabulary && !tower;
-      const all = `${vocabulary.toLocaleString("en")} English words, and common things in 13 other languages`;
-      field.title = tower ? `Any words, read by ${tower}` : all;
+      field.title = tower ? `Any words, read by ${tower}` : `${vocabulary.toLocaleString("en")} English words, and common things in 13 other languages`;
     },
   };
 }

@@ -84,7 +84,7 @@ export function noPhotos(none, filtered) {
 }
 
 /** The remark above the photos: what a text was searched for, what of it no photo seems to show, or that it is no thing drawn. */
-export function fitRemark({ word_means: means, word_read: read, word_ignored: ignored = [], word_fits: fits, things = [] }, text) {
+export function fitRemark({ word_means: means, word_instead: others, word_read: read, word_ignored: ignored = [], word_fits: fits, things = [] }, text) {
   const typed = text ?? read;
   const missing = fits === false ? [typed] : things.filter((one) => one.fits === false && one.word).map(({ word }) => word);
   const named = [...new Set(missing)].map((word) => `\u201c${word}\u201d`).join(" or ");
@@ -93,6 +93,7 @@ export function fitRemark({ word_means: means, word_read: read, word_ignored: ig
     means && `${typed}: searched for ${means}.`,
     ignored.length && `Left out: ${ignored.join(", ")}.`,
     named ? `Not sure that anything here shows ${named}. These are the closest.` : anywhere && `\u201c${text}\u201d is looked for anywhere. If you drew it, name it on the drawing.`,
+    others && "Or do you mean:",
   ].filter(Boolean).join(" ");
 }
 

@@ -668,3 +668,26 @@ def test_everybody_can_draw_several_things(opened: Browser, scenes: Served, scre
         draw(driver, screen, [[(-1, -0.55), (1, -0.5)]])
         wait_for_photos(driver)
         wait(driver).until(lambda d: run(d, "labels_astray", False) == [])
+
+
+def test_a_word_of_two_meanings_asks_which_unless_one_is_drawn(desk: Browser, scenes: Served) -> None:
+    desk.get(scenes.url)
+    wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+    desk.find_element(By.ID, "word").send_keys("bats", Keys.ENTER)
+    wait_for_photos(desk, lambda d: d.current_url.endswith("#text=bats"))
+    assert text(desk, "fit-remark").startswith("bats: searched for flying bat.")
+    assert text(desk, "fit-remark").endswith("Or do you mean:")
+    check_suits_everybody(desk, DESKTOP)
+    (other,) = desk.find_elements(By.CSS_SELECTOR, "#word-nearest button")
+    assert other.text == "baseball bat"
+    ActionChains(desk).move_to_element(other).click().perform()
+    wait_for_photos(desk, lambda d: d.current_url.endswith("#text=baseball%20bat"))
+    assert not desk.find_elements(By.CSS_SELECTOR, "#word-nearest button")
+    desk.find_element(By.ID, "word").send_keys("surfer", Keys.ENTER)
+    wait_for_photos(desk, lambda d: d.current_url.endswith("#text=surfer"))
+    assert text(desk, "fit-remark").startswith("surfer: searched for person and surfboard.")
+    desk.find_element(By.ID, "word").send_keys("plane", Keys.ENTER)
+    wait_for_photos(desk, lambda d: d.find_elements(By.CSS_SELECTOR, "#word-nearest button"))
+    draw_example(desk, "Aeroplane", 0, 0)
+    wait_for_photos(desk, lambda d: not d.find_elements(By.CSS_SELECTOR, "#word-nearest button"))
+    assert text(desk, "fit-remark").startswith("plane: searched for airplane.")
