@@ -149,6 +149,10 @@ class WordBook:
             meanings = {one: known for one in of if (known := self._known(spelling(one)))}
             if len(meanings) > 1:
                 self._several[name], self.everyday[name] = meanings, next(iter(meanings.values()))
+        for word, wider in _meanings("wider").items():
+            for name in map(spelling, wider):
+                if self._known(name) is None and (known := self._known(word)):
+                    self.everyday[name] = known
         self._several_stems = _first_of((stem(name), meanings) for name, meanings in self._several.items())
         self._everyday_stems = {stem(name): numbers for name, numbers in self.everyday.items()}
         # For words written apart or together: "motor bike" and "hotdog".
@@ -322,12 +326,16 @@ class WordBook:
         return shown if len(meant) <= _LISTED else f"{shown} and {len(meant) - _LISTED} more"
 
     def _nearest(self, key: str) -> tuple[str, ...]:
-        """Finds words for an unknown one: parts of it, then those with it as a part, then those spelt nearly alike."""
+        """Finds words for an unknown one: parts of it, those of like meaning, with it as a part, or spelt like it."""
         from rapidfuzz.distance import DamerauLevenshtein
         from rapidfuzz.process import extract
 
         parts = (self._number(part) for part in reversed(key.split()))
         near = [self.words[number] for number in parts if number is not None]
+        of_parts = (_near().get(stem(part), ()) for part in (key, *reversed(key.split())))
+        if meant := [name for name in next(filter(None, of_parts), ()) if self.meant(name)]:
+            # It is no misspelt word.
+            return tuple(dict.fromkeys([*near, *meant]))[:OFFERED]
         # An English name is offered as it is spelt: "pool" is near "tool", whose word is shown as "hammer".
         shown = {spelling(word): word for word in self.words}
         english = {name: shown.get(name, name) for name in (*self.everyday, *self._numbers)}
@@ -500,6 +508,13 @@ def _meanings(kind: str) -> dict[str, tuple[str, ...]]:
     """Reads the names of what words of a kind mean, by their spellings."""
     lists = _read_toml("meanings.toml")[kind].items()
     return {spelling(name): tuple(map(str.strip, meant.split(","))) for name, meant in lists}
+
+
+@cache
+def _near() -> dict[str, tuple[str, ...]]:
+    """Reads the names that are offered for unknown words, by the stems of these."""
+    lists = _read_toml("near.toml").items()
+    return {stem(spelling(name)): tuple(near.split(", ")) for near, names in lists for name in names.split(", ")}
 
 
 @cache

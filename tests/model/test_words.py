@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 
 from sketch_search.model.engine import default_checkpoint, read_files
 from sketch_search.model.errors import ModelError
-from sketch_search.model.words import LONGEST, OFFERED, UnknownWord, WordBook, _meanings, everyday_words, spelling
+from sketch_search.model.words import (
+    LONGEST,
+    OFFERED,
+    UnknownWord,
+    WordBook,
+    _meanings,
+    _read_toml,
+    everyday_words,
+    spelling,
+)
 
 _WORDS = [("dog", "domestic dog"), ("sea lion",), ("mobile phone", "cellphone"), ("jack o lantern",)]
 BOOK = WordBook([*_WORDS, ("sunglasses", "dark glasses"), ("wolf", "grey wolf"), ("bus",)])
@@ -55,6 +64,8 @@ def test_a_word_is_found_in_any_case_number_and_by_further_names(word: str, text
         *((text, "") for text in ("猫", "кошка", "qqqqq")),
         # A short word with another letter is another word.
         ("dig", ""),
+        # By what it means, in any number, and beside other words.
+        *(("goggles", "sunglasses"), ("fluffy goggle", "sunglasses")),
     ],
 )
 def test_an_unknown_word_is_refused_with_the_nearest_ones_if_any_is_near(text: str, nearest: str) -> None:
@@ -193,6 +204,15 @@ def test_the_default_vocabulary_has_all_meanings_and_each_is_one() -> None:
         assert len(book.read(things[0]).things) == 2
     for word, wider in _meanings("wider").items():
         assert {book.read(name).things for name in wider} == {book.read(word).things}
+
+
+def test_words_near_others_are_of_the_default_vocabulary_and_the_others_are_not() -> None:
+    book = WordBook(read_files(default_checkpoint()).config.words)
+    for near, names in _read_toml("near.toml").items():
+        for name in names.split(", "):
+            with pytest.raises(UnknownWord) as unknown:
+                book.read(name)
+            assert unknown.value.nearest[-1 - near.count(",") :] == tuple(near.split(", ")), name
 
 
 @settings(max_examples=15, deadline=None)

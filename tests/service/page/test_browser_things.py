@@ -691,3 +691,15 @@ def test_a_word_of_two_meanings_asks_which_unless_one_is_drawn(desk: Browser, sc
     draw_example(desk, "Aeroplane", 0, 0)
     wait_for_photos(desk, lambda d: not d.find_elements(By.CSS_SELECTOR, "#word-nearest button"))
     assert text(desk, "fit-remark").startswith("plane: searched for airplane.")
+
+
+def test_an_unknown_word_alone_offers_words_of_like_meaning(desk: Browser, scenes: Served) -> None:
+    desk.get(scenes.url)
+    wait(desk).until(lambda d: d.find_element(By.ID, "word").is_displayed())
+    desk.find_element(By.ID, "word").send_keys("donkey", Keys.ENTER)
+    wait(desk).until(lambda d: text(d, "word-unknown").endswith("nothing was searched for. Similar:"))
+    expect_complaints(desk, "422")
+    mule, horse = desk.find_elements(By.CSS_SELECTOR, "#word-nearest button")
+    assert (mule.text, horse.text) == ("mule", "horse")
+    ActionChains(desk).move_to_element(horse).click().perform()
+    wait_for_photos(desk, lambda d: d.current_url.endswith("#text=horse"))
