@@ -31,7 +31,7 @@ pod() { podman $(command -v runc >/dev/null && echo --runtime runc) "$@"; }
 contained() {
     pod run --no-healthcheck --read-only --tmpfs /tmp:size=256m,mode=1777 --cap-drop ALL --security-opt no-new-privileges \
         --memory 2g --cpus 2 --pids-limit 256 --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 \
-        --env SBIR_THREADS=2 --env OMP_NUM_THREADS=2 --volume "$name-index:/index" "$@"
+        --env SKETCH_SEARCH_THREADS=2 --env OMP_NUM_THREADS=2 --volume "$name-index:/index" "$@"
 }
 clean_up() {
     podman rm --force --time 0 "$name" >/dev/null 2>&1 || true

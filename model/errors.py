@@ -42,7 +42,7 @@ class ImageTooLarge(ImageError):
     @classmethod
     def of(cls, width: int, height: int, most: int) -> Self:
         pixels = f"{width} x {height} pixels ({width * height / 1e6:,.0f} million)"
-        return cls(f"{pixels} exceed the limit of {most:,} pixels; make it smaller, or raise SBIR_MAX_PIXELS")
+        return cls(f"{pixels} exceed the limit of {most:,} pixels; make it smaller, or raise SKETCH_SEARCH_MAX_PIXELS")
 
 
 class CostlyImage(ImageError):

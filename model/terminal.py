@@ -66,7 +66,7 @@ def start_child(*arguments: str, **environment: str) -> "subprocess.Popen[bytes]
     """Starts Python with these packages importable, without the service's settings and key, and with pipes."""
     import subprocess
 
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SKETCH_SEARCH_")}
     home = str(Path(__file__).parents[__name__.count(".")])
     path = os.pathsep.join([home, *(entry for entry in sys.path if entry and entry != home)])
     return subprocess.Popen(

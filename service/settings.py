@@ -80,7 +80,7 @@ def _check_bare(text: str, where: str) -> None:
 
 
 class Settings(BaseModel):
-    """Settings of the service. Each may be set by the environment variable ``SBIR_<NAME>``; an empty one is unset."""
+    """Settings of the service, each also by the variable ``SKETCH_SEARCH_<NAME>``; an empty one is unset."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -145,21 +145,29 @@ class Settings(BaseModel):
         """Adds the environment's values, and reads the API key from its file. Raises ValueError: both or no key."""
         texts = {name.lower(): text for name, text in os.environ.items() if text}
         # A file of variables may end its lines with a carriage return.
-        given = {name: texts[key].strip() for name in cls.model_fields if (key := f"sbir_{name}") in texts}
+        given = {name: texts[key].strip() for name in cls.model_fields if (key := f"sketch_search_{name}") in texts}
         for name, text in given.items():
-            _check_bare(text, f"SBIR_{name.upper()}")
+            _check_bare(text, f"SKETCH_SEARCH_{name.upper()}")
+        for name in cls.model_fields:
+            # Passing over an API key would open the server to all.
+            if name not in given and f"sbir_{name}" in texts:
+                raise ValueError(f"SBIR_{name.upper()} is called SKETCH_SEARCH_{name.upper()} now; rename it")
         values = given | arguments
         if not (file := values.get("api_key_file")):
             return values
         if values.get("api_key"):
-            raise ValueError("SBIR_API_KEY and SBIR_API_KEY_FILE are both set; set only one of them")
+            raise ValueError("SKETCH_SEARCH_API_KEY and SKETCH_SEARCH_API_KEY_FILE are both set; set only one of them")
         try:
             key = read_regular(Path(file), _MAX_KEY).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"the API key cannot be read from {file}; SBIR_API_KEY_FILE names its file") from error
+            raise ValueError(
+                f"the API key cannot be read from {file}; SKETCH_SEARCH_API_KEY_FILE names its file"
+            ) from error
         _check_bare(key, str(file))
         if not key:
-            raise ValueError(f"there is no API key in {file}; write one into it, or leave SBIR_API_KEY_FILE out")
+            raise ValueError(
+                f"there is no API key in {file}; write one into it, or leave SKETCH_SEARCH_API_KEY_FILE out"
+            )
         return {**values, "api_key": key}
 
     @field_validator("dtype", "threads", mode="before")

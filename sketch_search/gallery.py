@@ -55,8 +55,8 @@ class Gallery(Searches):
         """Indexes the photos below the folders, or updates their index, and opens it.
 
         index: None for the default index if it has exactly these folders, or none are given; else one beside it.
-        update: whether to look for changes. progress: whether to report it. weights: None for SBIR_WEIGHTS or the
-        default. device: "cpu", "cuda" or "auto". Warns of photos that stay although not found. Raises UserError.
+        update: whether to look for changes. progress: whether to report it. weights: None for SKETCH_SEARCH_WEIGHTS or
+        the default. device: "cpu", "cuda" or "auto". Warns of photos that stay although not found. Raises UserError.
         """
         if impossible := [folder for folder in folders if "\0" in os.fspath(folder)]:
             raise indexer.BadInvocation(f"no folder can be named {impossible[0]!r}; name a folder of photos.")

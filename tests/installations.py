@@ -36,7 +36,7 @@ class Environment:
     @property
     def variables(self) -> dict[str, str]:
         """The variables of this process, but for the program's settings and what leads to other packages."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SKETCH_SEARCH_")}
         kept.pop("PYTHONPATH", None)
         return kept | ({"PYTHONPATH": str(_libraries())} if self.extras else {})
 

@@ -92,10 +92,10 @@ def test_containers_run_as_nobody_and_listen_here_alone(compose: dict[str, Any],
         # Nodes of a cluster are reached with a token, which has no default: Ray starts none with an empty one.
         node = name.startswith("ray-")
         assert service["environment"].get("RAY_AUTH_TOKEN", "none needed") == (None if node else "none needed")
-        given = {key.removeprefix("SBIR_").lower(): text for key, text in service["environment"].items() if text}
-        names = {name.removeprefix("SBIR_").lower() for name in service["environment"] if name.startswith("SBIR_")}
-        assert names <= Settings.model_fields.keys()
-        Settings(**{key: text for key, text in given.items() if key in Settings.model_fields})
+        prefix, variables = "SKETCH_SEARCH_", service["environment"]
+        given = {key[len(prefix) :].lower(): text for key, text in variables.items() if key.startswith(prefix)}
+        assert given.keys() <= Settings.model_fields.keys()
+        Settings(**{key: text for key, text in given.items() if text})
         assert int(service["stop_grace_period"].removesuffix("s")) > GRACE_SECONDS
         command = service.get("command", [])
         # A service without a profile starts unless others are named. Both systems can run at once.
@@ -144,11 +144,11 @@ def test_an_images_packages_are_those_of_the_lock_with_one_faiss(stages: dict[st
 def test_the_health_check_finds_the_service_alive_without_an_index_until_it_stops(tmp_path: Path) -> None:
     def healthy() -> int:
         proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
-        variables = {**os.environ, **proxies, "SBIR_PORT": str(url.port)}
+        variables = {**os.environ, **proxies, "SKETCH_SEARCH_PORT": str(url.port)}
         return run_python(str(_DOCKER / "healthcheck.py"), environment=variables).returncode
 
     settings = Settings(index=tmp_path / "none")
-    with running(settings, tmp_path / "log", SBIR_ALLOWED_HOSTS="photos.example") as process:
+    with running(settings, tmp_path / "log", SKETCH_SEARCH_ALLOWED_HOSTS="photos.example") as process:
         url = httpx.URL(address(process))
         for path, host, status in (
             ("/readyz", "127.0.0.1", 503),

@@ -168,7 +168,7 @@ def test_the_lines_of_the_readme_run_one_after_the_other(built: Built, tmp_path:
         save_copy(home / "Pictures" / f"{number}.png", number, 0)
     path = f"{built.there.folder / 'bin'}:{os.environ['PATH']}"
     unset = dict.fromkeys(("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_PICTURES_DIR"), "")
-    variables = {**built.there.variables, **unset, "HOME": str(home), "PATH": path, "SBIR_PORT": str(port)}
+    variables = {**built.there.variables, **unset, "HOME": str(home), "PATH": path, "SKETCH_SEARCH_PORT": str(port)}
 
     def run(line: str) -> str:
         done = subprocess.run(

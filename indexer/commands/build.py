@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 INDEX = option(
     "--index DIR",
-    "Default: SBIR_INDEX, else your data folder.",
+    "Default: SKETCH_SEARCH_INDEX, else your data folder.",
     a_path,
     default=inherit("index"),
     callback=lambda context, parameter, named: default_index_path() if named is None else named,
@@ -193,12 +193,12 @@ class Work:
 
         # Pillow's warnings about a picture are not printed: the report describes its problem.
         warnings.filterwarnings("ignore", module=r"PIL\b")
-        threads = os.environ.get("SBIR_THREADS") or "auto"
+        threads = os.environ.get("SKETCH_SEARCH_THREADS") or "auto"
         if threads != "auto":
             if not re.fullmatch("[0-9]{1,9}", threads) or not 1 <= int(threads) <= _MAX_THREADS:
                 raise BadInvocation(
-                    f"SBIR_THREADS is {threads[:64]!r}; set it to auto, or to a number of CPU threads, from 1 to "
-                    f"{_MAX_THREADS}."
+                    f"SKETCH_SEARCH_THREADS is {threads[:64]!r}; set it to auto, or to a number of CPU threads, from 1 "
+                    f"to {_MAX_THREADS}."
                 )
             set_threads(int(threads))
             faiss.omp_set_num_threads(int(threads))
@@ -224,14 +224,14 @@ def _computing(command: Callable[..., int]) -> Callable[..., int]:
     @INDEX
     @option(
         "--weights FILE",
-        "Checkpoint (default: SBIR_WEIGHTS, else the embedded one).",
+        "Checkpoint (default: SKETCH_SEARCH_WEIGHTS, else the embedded one).",
         a_path,
-        default=inherit("weights", "SBIR_WEIGHTS"),
+        default=inherit("weights", "SKETCH_SEARCH_WEIGHTS"),
     )
     @option(
         "--device NAME",
-        "auto, cpu or cuda (default: SBIR_DEVICE; SBIR_THREADS sets the number of CPU threads).",
-        default=inherit("device", "SBIR_DEVICE"),
+        "auto, cpu or cuda (default: SKETCH_SEARCH_DEVICE; SKETCH_SEARCH_THREADS sets the number of CPU threads).",
+        default=inherit("device", "SKETCH_SEARCH_DEVICE"),
     )
     @QUIET
     @wraps(command)
@@ -279,9 +279,9 @@ _INCLUDE = option("--include PATTERN", "Drop a pattern of --exclude; repeatable.
 )
 @option(
     "--max-pixels N",
-    "Largest photo that is decoded, JPEGs aside (134217728; SBIR_MAX_PIXELS if that is more).",
+    "Largest photo that is decoded, JPEGs aside (134217728; SKETCH_SEARCH_MAX_PIXELS if that is more).",
     click.IntRange(1, 10**9),
-    default=inherit("", "SBIR_MAX_PIXELS"),
+    default=inherit("", "SKETCH_SEARCH_MAX_PIXELS"),
 )
 @option("--yes", "Drop folders that are not listed, and missing photos, even if more than a tenth of all.")
 @option("--ray ADDRESS", "Build on many machines, into shards, by a Ray cluster: auto, local or HOST:PORT of its head.")

@@ -237,7 +237,7 @@ class Album(LocalFolder):
         try:
             return _opened(self.path, status.st_size, status.st_mtime_ns)
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            unknown = "SBIR_ZIP_ENCODING" in str(error)
+            unknown = "SKETCH_SEARCH_ZIP_ENCODING" in str(error)
             reason = str(error) if unknown else "not a complete ZIP file; copy or download it again"
             raise OSError(errno.EINVAL, reason, str(self.path)) from error
 
@@ -267,10 +267,10 @@ def _opened(path: Path, size: int, mtime: int) -> tuple[zipfile.ZipFile, dict[st
 
 
 def _path_of(info: zipfile.ZipInfo, backslashes: bool) -> str:
-    """Decodes a path: many programs write UTF-8 without saying so. Raises ValueError for a bad SBIR_ZIP_ENCODING."""
+    """Decodes a path: many write UTF-8 without saying so. Raises ValueError for a bad SKETCH_SEARCH_ZIP_ENCODING."""
     path = info.filename
     if not info.flag_bits & 0x800:
-        other = os.environ.get("SBIR_ZIP_ENCODING") or "cp437"
+        other = os.environ.get("SKETCH_SEARCH_ZIP_ENCODING") or "cp437"
         raw = path.encode("cp437")
         try:
             path = raw.decode()
@@ -280,7 +280,9 @@ def _path_of(info: zipfile.ZipInfo, backslashes: bool) -> str:
             except UnicodeDecodeError:
                 pass  # it is of another encoding, and keeps the name that Python reads
             except LookupError as error:
-                raise ValueError(f"SBIR_ZIP_ENCODING={other} is not an encoding, such as cp932 or gb18030") from error
+                raise ValueError(
+                    f"SKETCH_SEARCH_ZIP_ENCODING={other} is not an encoding, such as cp932 or gb18030"
+                ) from error
     return path.replace("\\", "/") if backslashes else path
 
 

@@ -37,14 +37,14 @@ _MAX_NAME = 1024
 
 
 def default_index_path() -> Path:
-    """Returns ``SBIR_INDEX``, else a folder in the platform's data folder. Raises BadInvocation without a home."""
-    if path := os.environ.get("SBIR_INDEX"):
+    """Returns ``SKETCH_SEARCH_INDEX``, or a folder in the platform's data folder. Raises BadInvocation: no home."""
+    if path := os.environ.get("SKETCH_SEARCH_INDEX"):
         return expand_home(path)
     try:
         return platformdirs.user_data_path("sketch-search", appauthor=False) / "index"
     except RuntimeError as error:
         raise BadInvocation(
-            "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME."
+            "there is no home folder for the index; name a folder with --index or SKETCH_SEARCH_INDEX, or set HOME."
         ) from error
 
 

@@ -320,7 +320,7 @@ def _open(generation: Generation, matcher: Matcher, gallery_roots: Sequence[Addr
             names = ", ".join(manifest.root_names)
             raise IndexRefused(
                 f"the index has {len(roots)} gallery root(s) ({names}), but {len(gallery_roots)} were given; "
-                "name a folder for each, in that order (SBIR_GALLERY)."
+                "name a folder for each, in that order (SKETCH_SEARCH_GALLERY)."
             )
         paths = zip(manifest.root_names, map(location.folder_of, gallery_roots), strict=True)
         roots = tuple(location.Root(name=name, path=str(folder)) for name, folder in paths)

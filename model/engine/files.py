@@ -49,7 +49,7 @@ def default_checkpoint(explicit: str | Path | None = None) -> Path:
         return path
     embedded = PACKAGED / f"{name}.safetensors"
     if not embedded.is_file():
-        remedy = "name a file with --weights FILE or SBIR_WEIGHTS"
+        remedy = "name a file with --weights FILE or SKETCH_SEARCH_WEIGHTS"
         raise ModelError(f"this installation has no checkpoint {name!r}; {remedy}")
     return embedded
 

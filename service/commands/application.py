@@ -47,7 +47,7 @@ _EPILOG = f"""{
 
 `sketch-search serve --help` lists further options, such as --port and --open.
 If a folder has the name of a command, write its path: ./search. Every setting is also an environment variable:
-SBIR_HOST, SBIR_PORT, SBIR_INDEX and so on."""
+SKETCH_SEARCH_HOST, SKETCH_SEARCH_PORT, SKETCH_SEARCH_INDEX and so on."""
 
 
 class _Application(CommandGroup):

@@ -93,7 +93,7 @@ def serve_until_stopped(
         # Bound here, because uvicorn would exit if the port is in use.
         listeners: list[socket.socket] = [opened.enter_context(_listening(settings))]
         if settings.metrics_port is not None:
-            further = listening(settings.host, settings.metrics_port, "SBIR_METRICS_PORT")
+            further = listening(settings.host, settings.metrics_port, "SKETCH_SEARCH_METRICS_PORT")
             listeners.append(opened.enter_context(further))
             app.state.metrics_port = further.getsockname()[1]
             say(f"metrics at {address(settings.host, app.state.metrics_port)}/metrics", settings)
@@ -153,7 +153,7 @@ def serve_indexing(settings: Settings, folders: Sequence[indexer.Address], *, br
     request = indexer.BuildRequest(folders, allow_root_removal=False, max_pixels=settings.max_photo_pixels)
     request.check(index)
     open_matcher(settings)
-    # The photos are where they are indexed now, whatever SBIR_GALLERY says.
+    # The photos are where they are indexed now, whatever SKETCH_SEARCH_GALLERY says.
     served = settings.model_copy(update={"gallery": ()})
     app = create_app(served)
     return serve_until_stopped(served, lambda *_: _index_behind(app, request, served), app, browser=browser)

@@ -274,7 +274,9 @@ async def context(request: Request) -> Context:
 
 
 Ctx = Annotated[Context, Depends(context)]
-_header = APIKeyHeader(name="X-API-Key", auto_error=False, description="Required if the server has SBIR_API_KEY set.")
+_header = APIKeyHeader(
+    name="X-API-Key", auto_error=False, description="Required if the server has SKETCH_SEARCH_API_KEY set."
+)
 _bearer = HTTPBearer(auto_error=False, description="The same key as a bearer token.")
 
 

@@ -156,10 +156,14 @@ class AccessMiddleware:
             return error_answer(400, "bad_request", f"The header {twice} is sent twice.", request_id)
         # Kubelets and load balancers ask by the address of a pod; the answer holds nothing of the photos.
         if scope["path"] not in _FREE and not self._has_known_host(scope):
-            message = "The Host header names an unknown host; if it is this server's, list it in SBIR_ALLOWED_HOSTS."
+            message = (
+                "The Host header names an unknown host; if it is this server's, list it in SKETCH_SEARCH_ALLOWED_HOSTS."
+            )
             return error_answer(400, "bad_host", message, request_id)
         if self._is_of_another_page(scope):
-            message = "This page's site or port may not search here; to allow it, list its origin in SBIR_CORS_ORIGINS."
+            message = (
+                "This page's site may not search here; to allow it, list its origin in SKETCH_SEARCH_CORS_ORIGINS."
+            )
             return error_answer(400, "bad_request", message, request_id)
         return None
 

@@ -79,7 +79,7 @@ PICTURE_BODY = {
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describes the errors with these statuses."""
     meaning = {
-        400: "The Host header is not in SBIR_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
+        400: "The Host header is not in SKETCH_SEARCH_ALLOWED_HOSTS, or the body is damaged, cut short or too slow.",
         401: "The API key is missing or wrong.",
         403: "Not permitted for this client.",
         404: "Nothing has this id.",
@@ -88,7 +88,7 @@ def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
         415: "Not a supported image type.",
         422: "A sketch that is blank or too costly to decode, a parameter out of range, a word that the vocabulary "
         "does not have, or a form with anything but the sketch.",
-        429: "The queue is full, or SBIR_RATE_LIMIT is reached; try again after Retry-After seconds.",
+        429: "The queue is full, or SKETCH_SEARCH_RATE_LIMIT is reached; try again after Retry-After seconds.",
         503: "The checkpoint or the index could not be opened.",
     }
     return {status: {"model": ErrorResponse, "description": meaning[status]} for status in statuses}
@@ -219,7 +219,7 @@ async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -
 
 @api.get("/photos/{photo_id}/facts", dependencies=ORIGINALS, responses=error_answers(404, 422, 503))
 async def facts(ctx: Ctx, engine: InUse, entry: Entry) -> PhotoFacts:
-    """Says when and with what a photo was taken, and how large it is. Needs SBIR_SERVE_ORIGINALS, as originals do."""
+    """Says when and with what a photo was taken, and its size. Needs SKETCH_SEARCH_SERVE_ORIGINALS, as originals do."""
     return await ctx.in_turn(ctx.thumbnails, lambda: engine.facts(entry))
 
 
@@ -307,7 +307,7 @@ async def cluster(ctx: Ctx, engine: InUse, cluster_id: PathId, page: FromQuery[q
 async def build(ctx: Ctx, trusted: HasToken, params: FromQuery[queries.BuildParams]) -> answers.BuildInfo:
     """Starts to index another folder of the server's machine. You can search the photos indexed so far meanwhile.
 
-    Needs the server's token, unless SBIR_ALLOW_BUILD says otherwise.
+    Needs the server's token, unless SKETCH_SEARCH_ALLOW_BUILD says otherwise.
     """
     check_build(trusted, ctx)
     await ctx.in_turn(ctx.upkeep, lambda: ctx.builder.start(params.folder, params.exclude, params.include))
@@ -428,7 +428,9 @@ async def ready(ctx: Ctx) -> answers.HealthResponse:
     # A disk that does not answer keeps nobody waiting.
     with move_on_after(DISK_SECONDS if ctx.settings.serve_originals else 0):
         if not await run_sync(ctx.live.has_folders, abandon_on_cancel=True, limiter=ctx.folder_checks):
-            raise NotReady("No folder of the photos is there: mount their disk, or set SBIR_GALLERY to where they are.")
+            raise NotReady(
+                "No folder of the photos is there: mount their disk, or set SKETCH_SEARCH_GALLERY to where they are."
+            )
     missing = tuple(shard.name for shard in ctx.live.shards if not shard.answers)
     return answers.HealthResponse(status="ready", missing_shards=missing)
 

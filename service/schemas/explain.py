@@ -219,8 +219,7 @@ class IndexInfo(BaseModel):
     embedder_description: str
     boxes: bool = Field(description="Whether it keeps boxes of the things that photos show.")
     computed: tuple[str, ...] = Field(
-        description="By which arithmetic its photos were computed, and on which kinds of processors; empty if unknown: "
-        "then the next build checks whether they are right."
+        description="By which arithmetic its photos were computed, and on which kinds of processors."
     )
     text_tower: str | None = Field(
         description="The CLIP model whose text tower reads any text; null if text must be a word of the vocabulary. "

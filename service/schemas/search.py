@@ -30,7 +30,7 @@ class Photo(BaseModel):
     paths: tuple[str, ...] = Field(description="Relative to the root, with '/'; of several roots, after its name.")
     photo_url: str | None = Field(description="The original, relative to the server; null if originals are not served.")
     thumbnail_url: str = Field(description="A small JPEG of it, relative to the server.")
-    link: str | None = optional("Its address in another program, if SBIR_LINK is set, and only then.")
+    link: str | None = optional("Its address in another program, if SKETCH_SEARCH_LINK is set, and only then.")
     files: tuple[str, ...] = optional("From GET /photos with the token: the files on the server's machine.", ())
 
     @classmethod

@@ -75,7 +75,7 @@ class Builder:
                 raise BuildRefused("A build of the index is already running; the page shows its progress.")
             self._failed = None
             self._process = start_child(
-                "-c", f"from {__name__} import main; main()", SBIR_ZIP_ENCODING=self._settings.zip_encoding
+                "-c", f"from {__name__} import main; main()", SKETCH_SEARCH_ZIP_ENCODING=self._settings.zip_encoding
             )
             index = index_path(self._settings)
             settings = self._settings.model_copy(update={"index": index, "api_key": None, "api_key_file": None})

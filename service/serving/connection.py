@@ -193,7 +193,7 @@ class PortTaken(UserError):
     """The server cannot listen on the address or the port."""
 
 
-def listening(host: str, port: int, setting: str = "--port or SBIR_PORT") -> socket.socket:
+def listening(host: str, port: int, setting: str = "--port or SKETCH_SEARCH_PORT") -> socket.socket:
     """Returns a socket that listens, on :: to IPv4, too. Port 0: any free one. Raises PortTaken, names ``setting``."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -31,7 +31,9 @@ class Command(argparse.ArgumentParser):
         super().__init__(prog=f"python -m tests.benchmarks.{name}", description=description)
         self.options = argparse.Namespace(device="cpu")
         self.add_argument("--output", type=Path, required=True, metavar="DIR")
-        self.add_argument("--weights", type=Path, metavar="FILE", help="checkpoint (SBIR_WEIGHTS, or embedded)")
+        self.add_argument(
+            "--weights", type=Path, metavar="FILE", help="checkpoint (SKETCH_SEARCH_WEIGHTS, or embedded)"
+        )
         self.add_argument("--quick", action="store_true", help="the shortest form: it shows that all works, no more")
         if device:
             self.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute (cpu)")

@@ -108,7 +108,7 @@ def run(what: str, command: Sequence[str], variables: Mapping[str, str]) -> Row:
 
 
 def index(program: Sequence[str], photos: Path, what: str, place: Path, variables: Mapping[str, str]) -> Row:
-    count, variables = len(pictures(photos)), {**variables, "SBIR_INDEX": str(place)}
+    count, variables = len(pictures(photos)), {**variables, "SKETCH_SEARCH_INDEX": str(place)}
     row = run(f"`sketch-search index`, {count} {what}", [*program, "index", str(photos)], variables)
     return row | {"photos a second": count / float(row["seconds"] or 1), "MB": size(place) / 1e6}
 
@@ -188,10 +188,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             python, rows = Path(sys.executable), list[Row]()
         else:
             python, *rows = install(folder)
-        variables = {name: value for name, value in os.environ.items() if not name.startswith("SBIR_")}
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("SKETCH_SEARCH_")}
         if not options.quick:
             variables.pop("PYTHONPATH", None)
-        variables["SBIR_INDEX"] = str(folder / "index")
+        variables["SKETCH_SEARCH_INDEX"] = str(folder / "index")
         program = [str(python), "-c", _RUN]
         plain = [str(python), "-m", "sketch_search"]
         imported = [run(IMPORT, [str(python), "-c", f"{IMPORT}; {_PEAK}"], variables) for _ in range(rounds)]

@@ -160,7 +160,7 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
     drawn = turned([path.read_bytes() for path in sketches(plan.sketches, folder)], plan.turned)
     (index,) = write_shards(folder, source, plan.photos, 1)
     plain = Settings(index=index, weights=command.weights())
-    with running(plain, folder / "plain.log", SBIR_THREADS=str(_CORES)) as process:
+    with running(plain, folder / "plain.log", SKETCH_SEARCH_THREADS=str(_CORES)) as process:
         url = address(process)
         result = command.result("Shards", by_server(url))
         (without_ray,) = in_turns([url], drawn, plan.queries)
@@ -172,7 +172,7 @@ def measure(command: Command, folder: Path, source: Path, counts: Sequence[int])
             # Room for one copy of each shard and one of the encoder.
             with (
                 ray_cluster_of((count + 1) * threads) as cluster,
-                served_on_ray(plain, folders, cluster.address, log, SBIR_THREADS=str(threads)) as on_ray,
+                served_on_ray(plain, folders, cluster.address, log, SKETCH_SEARCH_THREADS=str(threads)) as on_ray,
             ):
                 alone, by_ray = in_turns([url, str(on_ray.http.base_url)], drawn, plan.queries)
             by_ray |= sent(folders, command.load(), drawn)

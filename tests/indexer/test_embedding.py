@@ -118,7 +118,7 @@ def test_without_weights_on_disk_auto_is_the_stand_in_and_says_so(
     # HF_HOME and HF_HUB_OFFLINE would set these in a new process.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
+    monkeypatch.setenv("SKETCH_SEARCH_WEIGHTS", str(weights))
     command = ["build", str(gallery), "--index", str(index_path), "--embedder"]
     assert main([*command, "clip"]) == 2
     assert main([*command, "auto"]) == 0

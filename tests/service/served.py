@@ -131,11 +131,11 @@ def running(
 
     Its output goes into a pipe, or where ``output`` says.
     """
-    place = {"SBIR_INDEX": str(settings.index), "SBIR_PORT": "0"}
+    place = {"SKETCH_SEARCH_INDEX": str(settings.index), "SKETCH_SEARCH_PORT": "0"}
     if settings.weights:
-        place["SBIR_WEIGHTS"] = str(settings.weights)
+        place["SKETCH_SEARCH_WEIGHTS"] = str(settings.weights)
     # A busy machine may take seconds for a search.
-    variables = {**os.environ, **place, "SBIR_QUEUE_SECONDS": str(PATIENCE), **environment}
+    variables = {**os.environ, **place, "SKETCH_SEARCH_QUEUE_SECONDS": str(PATIENCE), **environment}
     command = ("-m", "service", *arguments) if files is None else ("-c", _LIMITED.format(files=files))
     with (
         log.open("w") as errors,

@@ -121,7 +121,7 @@ def test_pictures_are_ranked_as_the_index_does(opened: Gallery, weights: Path, m
 def test_opening_a_folder_indexes_it_once_and_again_what_is_new(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, sketch: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SBIR_INDEX", str(tmp_path / "data" / "index"))
+    monkeypatch.setenv("SKETCH_SEARCH_INDEX", str(tmp_path / "data" / "index"))
     photos = tmp_path / "photos"
     photos.mkdir()
     for seed in range(3):
@@ -267,7 +267,11 @@ def test_each_block_of_the_tutorial_runs_after_those_before_it(
         draw_photo(seed).save(pictures / f"{seed}.png")
     draw_sketch().save(tmp_path / "cat.png")
     monkeypatch.chdir(tmp_path)
-    for name, value in {"HOME": tmp_path, "SBIR_WEIGHTS": weights, "SBIR_INDEX": tmp_path / "index"}.items():
+    for name, value in {
+        "HOME": tmp_path,
+        "SKETCH_SEARCH_WEIGHTS": weights,
+        "SKETCH_SEARCH_INDEX": tmp_path / "index",
+    }.items():
         monkeypatch.setenv(name, str(value))
     blocks = BLOCK.findall(DOCS.read_text(encoding="utf-8"))
     assert sum(1 for left_out, _ in blocks if left_out) == 1

@@ -109,7 +109,7 @@ print("here" if "numpy" in sys.modules else "by the server", file=sys.stderr)
 
 def test_the_terminal_asks_the_server(default_settings: Settings, drawn: Path, gallery: Path, tmp_path: Path) -> None:
     def search(*options: str, **environment: str) -> tuple[str, Any]:
-        variables = {**os.environ, "SBIR_INDEX": str(default_settings.index), **environment}
+        variables = {**os.environ, "SKETCH_SEARCH_INDEX": str(default_settings.index), **environment}
         done = run_python("-c", _SEARCH, str(drawn), *options, environment=variables)
         assert done.returncode == 0, done.stderr
         return done.stderr.strip(), without_timings(json.loads(done.stdout))
@@ -121,7 +121,7 @@ def test_the_terminal_asks_the_server(default_settings: Settings, drawn: Path, g
         address(server)
         assert search(*groups) == ("by the server", here)
         assert search("--like", str(gallery / "p01.png"))[0] == "here", "the server looks up no paths"
-        assert search(SBIR_NPROBE="1")[0] == "here", "it has other settings"
+        assert search(SKETCH_SEARCH_NPROBE="1")[0] == "here", "it has other settings"
 
 
 def test_what_a_server_would_answer_otherwise_is_searched_for_here(

@@ -26,7 +26,7 @@ from tests.programs import PATIENCE, started_python
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("SBIR_")]:
+    for name in [name for name in os.environ if name.startswith("SKETCH_SEARCH_")]:
         monkeypatch.delenv(name)
 
 
@@ -58,7 +58,7 @@ PLACES = (
     ],
 )
 def test_lists_are_separated_or_json(name: str, text: str, value: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"SBIR_{name.upper()}", text)
+    monkeypatch.setenv(f"SKETCH_SEARCH_{name.upper()}", text)
     assert getattr(Settings(), name) == value
 
 
@@ -94,10 +94,18 @@ def test_on_a_loopback_address_only_its_own_names_are_known(host: str, known: st
     + [("ALLOWED_HOSTS", host) for host in ("a.example:80", "*a", "::1", "https://a.example")],
 )
 def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    monkeypatch.setenv(f"SBIR_{name}", value)
+    monkeypatch.setenv(f"SKETCH_SEARCH_{name}", value)
     with pytest.raises(ValidationError) as refused:
         Settings()
     assert refused.value.errors()[0]["loc"] == (name.lower(),)
+
+
+def test_a_variable_by_its_name_of_before_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBIR_API_KEY", "sesame")
+    with pytest.raises(ValidationError, match="SBIR_API_KEY is called SKETCH_SEARCH_API_KEY now; rename it"):
+        Settings()
+    monkeypatch.setenv("SKETCH_SEARCH_API_KEY", "open sesame")
+    assert Settings().api_key
 
 
 @pytest.mark.parametrize("name", ["API_KEY", "API_KEY_FILE", "INDEX"])
@@ -105,12 +113,12 @@ def test_quotes_of_a_file_of_variables_are_named_and_its_line_ends_left_out(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "key").write_text("'sesame'\n")
-    monkeypatch.setenv(f"SBIR_{name}", str(tmp_path / "key") if name == "API_KEY_FILE" else '"sesame"')
+    monkeypatch.setenv(f"SKETCH_SEARCH_{name}", str(tmp_path / "key") if name == "API_KEY_FILE" else '"sesame"')
     with pytest.raises(ValidationError, match="has quotes around its value"):
         Settings()
     (tmp_path / "key").write_text("sesame\r\n")
     if name != "API_KEY_FILE":
-        monkeypatch.setenv(f"SBIR_{name}", "sesame\r")
+        monkeypatch.setenv(f"SKETCH_SEARCH_{name}", "sesame\r")
     settings = Settings()
     key = settings.api_key
     assert (key.get_secret_value() if key else str(settings.index)) == "sesame"
@@ -118,7 +126,7 @@ def test_quotes_of_a_file_of_variables_are_named_and_its_line_ends_left_out(
 
 def test_the_api_key_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "key"
-    monkeypatch.setenv("SBIR_API_KEY_FILE", str(file))
+    monkeypatch.setenv("SKETCH_SEARCH_API_KEY_FILE", str(file))
     for content, said in ((None, "cannot be read from"), (b" \n", "there is no API key in"), (b"\xff", "cannot be")):
         if content is not None:
             file.write_bytes(content)
@@ -128,7 +136,7 @@ def test_the_api_key_may_be_in_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
     key = Settings().api_key
     assert key is not None
     assert key.get_secret_value() == "open sesame"
-    monkeypatch.setenv("SBIR_API_KEY", "another")
+    monkeypatch.setenv("SKETCH_SEARCH_API_KEY", "another")
     with pytest.raises(ValidationError, match="both set"):
         Settings()
 
@@ -163,7 +171,7 @@ def test_an_address_is_there_for_as_long_as_the_server_runs(folder: Path) -> Non
 def test_a_second_server_on_a_taken_port_says_where_the_index_is_served(settings: Settings, file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         second = settings.model_copy(update={"port": taken.getsockname()[1], "index": file.parent})
-        with pytest.raises(UserError, match=f"SBIR_PORT; this index is already served at {SERVER.url}$"):
+        with pytest.raises(UserError, match=f"SKETCH_SEARCH_PORT; this index is already served at {SERVER.url}$"):
             check_port(second)
 
 

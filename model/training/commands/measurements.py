@@ -40,7 +40,12 @@ target = click.argument("target", type=a_path, metavar="OUT.safetensors")
 data = option("--data DIR", "sketch/<class>/* and photo/<class>/* (default: the folder in SKETCH_SEARCH_DATA).", a_path)
 word_vectors = option("--words FILE", "Word vectors of classes (default: those of SKETCH_SEARCH_DATA).", a_path)
 settings = option("--set KEY=VALUE", "Change the recipe, as in optimiser.warmup=20.", name="settings", multiple=True)
-weights = option("--weights FILE", "Checkpoint (SBIR_WEIGHTS, else the embedded one).", a_path, envvar="SBIR_WEIGHTS")
+weights = option(
+    "--weights FILE",
+    "Checkpoint (SKETCH_SEARCH_WEIGHTS, else the embedded one).",
+    a_path,
+    envvar="SKETCH_SEARCH_WEIGHTS",
+)
 variants = option("--variants N", "Variants of each sketch (the checkpoint's).", click.IntRange(1, MAX_VARIANTS))
 part = option("--split NAME", f"Classes: {', '.join(tasks.PARTS)} (val).", click.Choice(tasks.PARTS), default="val")
 _GUESSED = ("styles", *tasks.LARGE_PROTOCOLS)
@@ -191,7 +196,7 @@ def _load_networks(
 
 
 def _name_networks(weights: tuple[Path, ...], networks: tuple[str, ...]) -> dict[str, Path]:
-    default = os.environ.get("SBIR_WEIGHTS")
+    default = os.environ.get("SKETCH_SEARCH_WEIGHTS")
     files = weights or (() if networks else (Path(default) if default else None,))
     paths = [default_checkpoint(file) for file in files]
     names = [path.name for path in paths]

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("checkpoint", type=a_path, required=False, envvar="SBIR_WEIGHTS")
+@click.argument("checkpoint", type=a_path, required=False, envvar="SKETCH_SEARCH_WEIGHTS")
 def info(checkpoint: Path | None) -> None:
-    """Describe a checkpoint, by default that of SBIR_WEIGHTS or the embedded one."""
+    """Describe a checkpoint, by default that of SKETCH_SEARCH_WEIGHTS or the embedded one."""
     path = engine.default_checkpoint(checkpoint)
     metadata = engine.read_metadata(path)
     read: engine.CheckpointFiles | RetNetwork

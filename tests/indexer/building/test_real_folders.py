@@ -151,7 +151,7 @@ def _jpeg(seed: int) -> bytes:
 
 
 def test_album_names_are_read_as_meant(tmp_path: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_ZIP_ENCODING", "cp932")
+    monkeypatch.setenv("SKETCH_SEARCH_ZIP_ENCODING", "cp932")
     # As they stand in the file: as UTF-8 without its flag, in Japanese, and as cp437.
     meant = {"Fotos/\u00dcber uns.jpg": "utf-8", "\u5199\u771f/1.jpg": "cp932", "plain.jpg": "ascii"}
     stream = io.BytesIO()

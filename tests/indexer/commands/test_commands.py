@@ -17,9 +17,9 @@ from tests.programs import run_python
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, weights: Path, index_path: Path) -> None:
-    monkeypatch.setenv("SBIR_WEIGHTS", str(weights))
-    monkeypatch.setenv("SBIR_INDEX", str(index_path))
-    for name in ("SBIR_DEVICE", "SBIR_THREADS"):
+    monkeypatch.setenv("SKETCH_SEARCH_WEIGHTS", str(weights))
+    monkeypatch.setenv("SKETCH_SEARCH_INDEX", str(index_path))
+    for name in ("SKETCH_SEARCH_DEVICE", "SKETCH_SEARCH_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -185,11 +185,11 @@ def threads() -> Iterator[int]:
 
 
 def test_without_a_home_the_index_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.delenv("SBIR_INDEX")
+    monkeypatch.delenv("SKETCH_SEARCH_INDEX")
     monkeypatch.setattr(os.path, "expanduser", str)  # as where HOME is not set and the user has no entry
     assert main(["info"]) == 2
     out, err = capsys.readouterr()
-    told = "there is no home folder to keep the index in; name a folder with --index or SBIR_INDEX, or set HOME.\n"
+    told = "there is no home folder for the index; name a folder with --index or SKETCH_SEARCH_INDEX, or set HOME.\n"
     assert (out, err) == ("", f"error: {told}")
 
 
@@ -272,8 +272,8 @@ def test_impossible_commands_end_with_one_sentence_and_exit_code_2(
 def test_the_environment_sets_threads(
     value: str, used: int | None, gallery: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    monkeypatch.setenv("SBIR_THREADS", value)
-    monkeypatch.setenv("SBIR_DEVICE", "")
+    monkeypatch.setenv("SKETCH_SEARCH_THREADS", value)
+    monkeypatch.setenv("SKETCH_SEARCH_DEVICE", "")
     assert main(["build", str(gallery), "--quiet"]) == 0
     assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == (used or threads, used or threads)
 

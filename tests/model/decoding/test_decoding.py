@@ -247,7 +247,7 @@ def test_no_process_outlives_the_program_that_started_it(number: signal.Signals)
 
 @LINUX
 def test_a_decoding_process_does_not_see_the_service_s_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_API_KEY", "secret")
+    monkeypatch.setenv("SKETCH_SEARCH_API_KEY", "secret")
     with Decoders(1) as decoders:
         decoders.start()
         assert b"secret" not in Path(f"/proc/{decoders.idle[0]}/environ").read_bytes()

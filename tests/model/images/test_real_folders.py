@@ -443,7 +443,7 @@ def test_a_jpeg_that_is_too_large_is_decoded_smaller_and_others_say_the_setting(
         assert open_dated(_large("JPEG"), max_pixels=500_000, sketch=True).image.size == (800, 600)
         assert open_dated(_large("JPEG"), max_pixels=500_000, least_side=150).image.size == (200, 150)
         for side in (9_500, 14_000):
-            with pytest.raises(ImageTooLarge, match=f"{side} x {side} pixels .* SBIR_MAX_PIXELS"):
+            with pytest.raises(ImageTooLarge, match=f"{side} x {side} pixels .* SKETCH_SEARCH_MAX_PIXELS"):
                 open_dated(encoded(Image.new("1", (side, side))), max_pixels=50_000_000)
 
 

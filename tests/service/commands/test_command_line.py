@@ -131,8 +131,8 @@ def test_a_slip_is_reported_and_the_exit_code_is_2(
     for name, content in {"text": b"text", "white": white, "sketch": sketch, "damaged": sketch[:200]}.items():
         (tmp_path / f"{name}.png").write_bytes(content)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SBIR_INDEX", str(settings.index))
-    monkeypatch.setenv("SBIR_WEIGHTS", str(settings.weights))
+    monkeypatch.setenv("SKETCH_SEARCH_INDEX", str(settings.index))
+    monkeypatch.setenv("SKETCH_SEARCH_WEIGHTS", str(settings.weights))
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -152,7 +152,7 @@ def test_who_searches_with_a_picture_is_told_of_the_options_that_it_needs(
     both.save(tmp_path / "both.png")
     build(tmp_path / "index", BuildRequest([tmp_path / "photos"], clusters=1), default)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SBIR_INDEX", "index")
+    monkeypatch.setenv("SKETCH_SEARCH_INDEX", "index")
     told = {"photos/1.jpg": "--photo finds what looks", "both.png": "2 things; --things one takes it as one"}
     for command in [*told, "scans/1.jpg", "photos/1.jpg --photo", "both.png --things one"]:
         assert main(["search", *command.split()]) == 0

@@ -254,7 +254,11 @@ def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Setti
     browser.chmod(0o700)
     # The server is told to end by it; who runs the tests may ignore it, as nohup does.
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    variables: dict[str, Any] = {"BROWSER": str(browser), "SBIR_LOG_FORMAT": "json", "SBIR_METRICS_PORT": "0"}
+    variables: dict[str, Any] = {
+        "BROWSER": str(browser),
+        "SKETCH_SEARCH_LOG_FORMAT": "json",
+        "SKETCH_SEARCH_METRICS_PORT": "0",
+    }
     with running(default_settings, tmp_path / "log", "--open", **variables) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline())["message"] for _ in range(3)]
@@ -274,7 +278,7 @@ def test_the_token_is_printed_on_a_terminal_or_in_a_file(default_settings: Setti
         process.send_signal(signal.SIGHUP)
         process.wait(PATIENCE)
         assert not page.exists()
-    with running(default_settings, tmp_path / "log", SBIR_ALLOW_BUILD="no") as process:
+    with running(default_settings, tmp_path / "log", SKETCH_SEARCH_ALLOW_BUILD="no") as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]
         process.terminate()
@@ -358,7 +362,7 @@ def test_requests_are_logged(
 def test_a_log_that_nobody_reads_does_not_stop_the_server(default_settings: Settings) -> None:
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
-    variables = {**os.environ, "SBIR_INDEX": str(default_settings.index), "SBIR_PORT": "0"}
+    variables = {**os.environ, "SKETCH_SEARCH_INDEX": str(default_settings.index), "SKETCH_SEARCH_PORT": "0"}
     with (
         open(read, "rb"),
         open(write, "w") as errors,

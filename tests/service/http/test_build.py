@@ -181,7 +181,7 @@ def test_another_site_builds_nothing(settings: Settings, few: Path, tmp_path: Pa
 
 def test_a_named_folder_is_served_at_once_and_indexed_behind(settings: Settings, few: Path, tmp_path: Path) -> None:
     new = settings.model_copy(update={"index": tmp_path / "index"})
-    with running(new, tmp_path / "log", str(few), SBIR_ALLOW_BUILD="no") as process, httpx.Client() as http:
+    with running(new, tmp_path / "log", str(few), SKETCH_SEARCH_ALLOW_BUILD="no") as process, httpx.Client() as http:
         assert process.stdout is not None
         begun = next(line for line in process.stdout if line.startswith(("sketch-search at ", "index: ")))
         info = f"{begun.removeprefix('sketch-search at ').strip()}/info"

@@ -424,7 +424,7 @@ def test_no_body_takes_much_of_the_server(settings: Settings, sketch: bytes, tmp
     size = settings.max_upload_bytes if bodies == 1 else 10 << 20
     with (
         soak("Hostile bodies of the size limit, each by itself. The server's own process stays within 100 MiB") as run,
-        running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES=str(size)) as process,
+        running(settings, tmp_path / "log", SKETCH_SEARCH_MAX_UPLOAD_BYTES=str(size)) as process,
         httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
     ):
         assert http.post("/search", content=sketch).status_code == 200

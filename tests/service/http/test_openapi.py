@@ -29,7 +29,7 @@ REWRITE = "python -m service openapi --output service/http/openapi.json"
 def test_the_server_answers_with_the_pinned_document_and_the_command_prints_it_or_writes_it_where_it_is_told(
     http: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SBIR_PORT", "not a number")  # what is configured here must not matter
+    monkeypatch.setenv("SKETCH_SEARCH_PORT", "not a number")  # what is configured here must not matter
     pinned, before = OPENAPI.read_text(encoding="utf-8"), OPENAPI.stat().st_mtime_ns
     assert http.get("/openapi.json").json() == json.loads(pinned), f"raise API_VERSION, and run: {REWRITE}"
     file = tmp_path / "openapi.json"

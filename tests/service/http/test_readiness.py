@@ -64,7 +64,7 @@ def test_a_server_whose_photos_are_all_gone_is_not_ready_and_searches(
     with asked(settings, gallery=(mounted,)) as http, asked(settings, gallery=(mounted,), serve_originals=False) as few:
         refused = http.get("/readyz")
         assert error(refused) == (503, "not_ready")
-        assert "SBIR_GALLERY" in refused.text
+        assert "SKETCH_SEARCH_GALLERY" in refused.text
         assert http.post("/search", content=sketch).status_code == few.get("/readyz").status_code == 200
         mounted.symlink_to(gallery)
         assert http.get("/readyz").status_code == 200

@@ -276,7 +276,7 @@ def requests(http: httpx.Client) -> Iterator[tuple[str, httpx.Response, int]]:
 def test_ten_thousand_requests_leave_memory_flat(settings: Settings, tmp_path: Path) -> None:
     with (
         soak(SOAKED) as run,
-        running(settings, tmp_path / "log", SBIR_MAX_UPLOAD_BYTES="500000") as process,
+        running(settings, tmp_path / "log", SKETCH_SEARCH_MAX_UPLOAD_BYTES="500000") as process,
         httpx.Client(base_url=address(process), timeout=PATIENCE) as http,
     ):
         first: dict[str, Any] = {}
@@ -400,7 +400,11 @@ SEARCHES = 8
 def test_told_to_stop_it_finishes_what_waits(default_settings: Settings, sketch: bytes, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with running(
-        default_settings, log, SBIR_METRICS_PORT="0", SBIR_LOG_FORMAT="json", SBIR_API_KEY="sesame"
+        default_settings,
+        log,
+        SKETCH_SEARCH_METRICS_PORT="0",
+        SKETCH_SEARCH_LOG_FORMAT="json",
+        SKETCH_SEARCH_API_KEY="sesame",
     ) as process:
         own, url = address(process), address(process)
         with Remote(url, api_key="sesame", timeout=PATIENCE) as remote, ThreadPoolExecutor(SEARCHES) as pool:

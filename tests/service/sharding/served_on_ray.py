@@ -74,9 +74,9 @@ def served_on_ray(
     place = {
         "HOME": str(log.parent),
         "PYTHONPATH": ROOT,
-        **({"SBIR_WEIGHTS": str(settings.weights)} if settings.weights else {}),
-        "SBIR_QUEUE_SECONDS": str(PATIENCE),
-        "SBIR_SHARD_SECONDS": "100",
+        **({"SKETCH_SEARCH_WEIGHTS": str(settings.weights)} if settings.weights else {}),
+        "SKETCH_SEARCH_QUEUE_SECONDS": str(PATIENCE),
+        "SKETCH_SEARCH_SHARD_SECONDS": "100",
         **environment,
     }
     command = ["-m", "service", "serve", "--port", "0", "--ray", ray, "--replicas", str(copies), "--shards"]
