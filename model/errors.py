@@ -1,7 +1,6 @@
 """Defines the errors that this package raises. Each message contains the remedy."""
 
-from importlib import import_module
-from typing import Any, Self
+from typing import Self
 
 
 class UserError(Exception):
@@ -26,14 +25,6 @@ class UndecodableImage(ImageError):
 
 class UnsupportedImage(ImageError):
     """The image type is not supported."""
-
-
-def import_decoder(module: str, kind: str, extra: str) -> Any:
-    """Imports the library for a kind of picture. Raises UnsupportedImage with the extra that installs it."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise UnsupportedImage(f"{kind} needs an extra package: pip install 'sketch-search[{extra}]'") from error
 
 
 class ImageTooLarge(ImageError):

@@ -90,6 +90,7 @@ EXTRAS = {
     **dict.fromkeys(("fastapi", "h11", "prometheus_client", "resvg_py", "starlette", "uvicorn"), "server"),
     **dict.fromkeys(("huggingface_hub", "open_clip", "timm"), "clip"),
     **dict.fromkeys(("s3fs", "sshfs"), "remote"),
+    "brotli": "jxl",
     "gensim": "words",
     "pillow_heif": "heic",
     "pillow_jxl": "jxl",

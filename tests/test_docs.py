@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from sketch_search.indexer.commands import index
 from sketch_search.model.command_line import CommandGroup
 from sketch_search.model.engine import file_sha256
+from sketch_search.model.images.formats import FORMATS
 from sketch_search.model.training.commands import model
 from sketch_search.service.commands import application
 from sketch_search.service.settings import Settings
@@ -85,6 +87,19 @@ def test_every_variable_named_is_a_setting_or_one_of_the_compose_file(page: Path
 def test_every_setting_is_documented() -> None:
     documented = set(re.findall(r"`(SKETCH_SEARCH_\w+)`", read(HTTP)))
     assert {f"SKETCH_SEARCH_{name.upper()}" for name in Settings.model_fields} <= documented
+
+
+def test_pages_the_package_and_the_page_name_the_formats_of_the_table() -> None:
+    using, project = read(CHECKOUT / "docs" / "using.md"), tomllib.loads(read(CHECKOUT / "pyproject.toml"))["project"]
+    sentence = re.search(r"Pictures may be (.*?) \(as it was saved.*?with the extras, (.*?) \(by", using, re.DOTALL)
+    assert sentence is not None
+    plain, further = ([row.name for row in FORMATS if not row.drawing and bool(row.extra) == more] for more in (0, 1))
+    assert [re.split(r",\s|\sand\s", names) for names in sentence.groups()] == [plain, further]
+    for row in FORMATS:
+        assert row.extra is None or (row.extra in project["optional-dependencies"] and f"`{row.extra}`" in using)
+        assert not row.drawing or re.search(rf"\ban? {row.name}\b", using)
+    (accepted,) = re.findall(r'id="file" accept="image/\*,([^"]+)"', read(CHECKOUT / "service" / "page" / "index.html"))
+    assert {*accepted.split(",")} <= {suffix for row in FORMATS for suffix in row.suffixes}
 
 
 def test_every_path_and_parameter_of_the_http_api_is_documented() -> None:

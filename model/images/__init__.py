@@ -2,7 +2,6 @@
 
 from sketch_search.model.images.drawing import MAX_STROKES, MAX_THINGS, MOST_INK, SPECK, Drawing, DrawnThing, Stroke
 from sketch_search.model.images.files import (
-    IMAGE_SUFFIXES,
     LargeFile,
     OpenedImage,
     Source,
@@ -13,9 +12,9 @@ from sketch_search.model.images.files import (
     read_image_file,
     read_whole,
 )
+from sketch_search.model.images.formats import IMAGE_SUFFIXES, RAW_SUFFIXES, SKETCH_FORMATS
 from sketch_search.model.images.ink import Pixels, connected, find_ink, neighbours
 from sketch_search.model.images.preprocess import MAX_PARTS, Preprocessing, check_modality, cut, find_parts, fit_photo
 from sketch_search.model.images.recorded import Day, Recorded, beside, best_day, day_beside, day_in_path, files_beside
 from sketch_search.model.images.subject import average_cells, colours_of_cells, hexadecimal, lab
-from sketch_search.model.images.tiff import RAW_SUFFIXES
 from sketch_search.model.images.vector import picture_of_body, read_strokes, saved_strokes

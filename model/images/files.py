@@ -18,27 +18,20 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage, import_decoder
+from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
 from sketch_search.model.files import MARK
-from sketch_search.model.images import ink, subject, tiff, vector
+from sketch_search.model.images import formats, ink, subject, tiff, vector
 from sketch_search.model.images.drawing import Drawing
+from sketch_search.model.images.formats import ImageFormat
 from sketch_search.model.images.ink import Pixels
 from sketch_search.model.images.recorded import Day, Recorded, day_in_file, read_recorded, zone_in_file
-from sketch_search.model.images.tiff import RAW_BRAND, RAW_SIGNATURES, RAW_SUFFIXES, open_preview
+from sketch_search.model.images.tiff import open_preview
 from sketch_search.model.limits import MAX_PIXELS, Allowance
 
 #: The most bytes of a file: somewhat more than a picture of MAX_PIXELS with four channels of 16 bits has.
 MAX_BYTES = 1 << 30
 # Bytes of a file that are read at once, and those that a decoder may get behind the place where its picture ends.
 _PIECE, _BEHIND = 1 << 20, 8 << 20
-
-#: File name extensions to open, in lower case.
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".insp", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
-    | {".tif", ".tiff", ".heic", ".heif", ".hif", ".avif", ".avifs", ".jxl"}
-    | {".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc", ".tga", ".psd"}
-    | RAW_SUFFIXES
-)
 
 
 class LargeFile(io.BufferedReader):
@@ -72,24 +65,6 @@ class OpenedImage:
 _PDF_PIXELS = 1 << 25
 # The most pages that are looked at for the one with most ink, at so many pixels a side.
 _PAGES, _PAGE_SIDE = 10, 1024
-_READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC"
-_RAW = "image/x-dcraw"
-_NAMES = {_RAW: "RAW", vector.SVG: "SVG", vector.PDF: "PDF"}
-_SIGNATURES = {
-    _RAW: RAW_SIGNATURES,
-    "image/jpeg": (b"\xff\xd8\xff",),
-    "image/png": (b"\x89PNG\r\n\x1a\n",),
-    "image/gif": (b"GIF87a", b"GIF89a"),
-    "image/tiff": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
-    "image/jpeg2000": (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
-    "image/psd": (b"8BPS\x00\x01",),
-    "image/jxl": (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n"),
-}
-_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-# "BM" alone may begin any text, so a bitmap is also recognised by the length of its second header.
-_BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
-_SNIFFED = 512
 # Bytes in which the first element of an SVG is looked for, after any comments.
 _BEGINNING = 1 << 16
 _STRIP_PIXELS = 1 << 22
@@ -117,8 +92,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]{16,}=*\s*")
 _SPACES = b" \t\n\r\v\f"
 # The most bytes of a data URL before its data.
 _LONGEST_HEAD = 1024
-# The types whose decoders read no further than their picture goes, and the boxes of other files with one.
-_READ_IN_PARTS = frozenset(f"image/{kind}" for kind in ("jpeg", "png", "gif", "bmp", "tga", "psd", "jpeg2000"))
+# The boxes of files that hold pictures.
 _OF_PICTURES = frozenset({b"mdat", b"jxlc", b"jxlp"})
 _FROM_URLS = bytes.maketrans(b"-_", b"+/")
 
@@ -158,13 +132,15 @@ def open_dated(
     """Opens a picture as ``open_image`` does; ``declare`` is told how many pixels its file declares, before they are
     decoded. page: of a drawing in a PDF or TIFF, from 1; 0 for the one with most ink that is no writing."""
     source = source if isinstance(source, LargeFile) else read_image_file(source)
-    media, allowed, pages = _media(_beginning(source)), Allowance(max_pixels, declare), _Pages(page)
-    if media in (vector.SVG, vector.PDF) and not sketch:
-        article = "an" if media == vector.SVG else "a"
-        raise UnsupportedImage(f"{article} {_format(media)} file is a drawing, not a photo; convert it to {_READABLE}")
-    data = _needed(source, media, allowed) if isinstance(source, LargeFile) else source
+    kind, allowed, pages = _kind(_beginning(source)), Allowance(max_pixels, declare), _Pages(page)
+    if kind.drawing and not sketch:
+        article = "an" if kind is formats.SVG else "a"
+        raise UnsupportedImage(
+            f"{article} {kind.name} file is a drawing, not a photo; convert it to {formats.PHOTO_FORMATS}"
+        )
+    data = _needed(source, kind, allowed) if isinstance(source, LargeFile) else source
     try:
-        return _decode(data, media, allowed, least_side, sketch, pages)
+        return _decode(data, kind, allowed, least_side, sketch, pages)
     except (ImageTooLarge, UnsupportedImage, MemoryError):
         raise  # not the file's fault
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -176,11 +152,11 @@ def open_dated(
         # Some messages show bytes of the file.
         unclear = isinstance(error, UnidentifiedImageError) or not str(error) or re.search(r"\bb['\"]", str(error))
         reason = "its header cannot be read" if unclear else " ".join(str(error).split())[:200]
-        refused = UndecodableImage(f"the {_format(media)} file is damaged: {reason}")
+        refused = UndecodableImage(f"the {kind.name} file is damaged: {reason}")
         refused.__cause__ = error
     try:
         data = read_whole(data) if isinstance(data, LargeFile) else data
-        return _decode_damaged(data, media, allowed, least_side, sketch, pages)
+        return _decode_damaged(data, kind, allowed, least_side, sketch, pages)
     except (ImageTooLarge, MemoryError):
         raise
     except Exception:  # the first reason is reported, whatever else is wrong
@@ -213,58 +189,29 @@ class _Pages:
 
 
 def _decode_damaged(
-    data: bytes, media: str, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
+    data: bytes, kind: ImageFormat, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
 ) -> OpenedImage:
     """Decodes a file that viewers would show although it is damaged. Raises any error."""
-    repaired = tiff.repair(data, media)
+    repaired = tiff.repair(data, kind.media)
     if repaired is None:
         raise ValueError
     with tiff.tolerance():
-        opened = _decode(repaired, media, allowed, least_side, sketch, pages)
-        share = tiff.decoded_share(data, media, lambda: _open(repaired, media, allowed, pages))
+        opened = _decode(repaired, kind, allowed, least_side, sketch, pages)
+        share = tiff.decoded_share(data, kind.media, lambda: _open(repaired, kind, allowed, pages))
     if share < _LEAST_DECODED:
         raise ValueError
-    return replace(opened, incomplete=share < 1.0 or media != "image/png")
+    return replace(opened, incomplete=share < 1.0 or kind is not formats.PNG)
 
 
 def media_type(data: bytes) -> str | None:
     """Returns the media type of a file by its first 512 bytes, or None. For a few RAW files it is TIFF."""
-    for media, signatures in _SIGNATURES.items():
-        if data.startswith(signatures):
-            return _RAW if media == "image/tiff" and tiff.is_raw_tiff(data) else media
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BITMAP_HEADERS:
-        return "image/bmp"
-    if _is_tga(data):
-        return "image/tga"
-    if data[4:8] == b"ftyp":
-        length = min(int.from_bytes(data[:4], "big"), _SNIFFED)
-        brands = {data[8:12], *(data[i : i + 4] for i in range(16, length - 3, 4))}
-        if brands & _AVIF_BRANDS:
-            return "image/avif"
-        if brands & _HEIC_BRANDS:
-            return "image/heic"
-        if RAW_BRAND in brands:
-            return _RAW
-    return None
+    kind = _of_pixels(data)
+    return None if kind is None else kind.media
 
 
-def _is_tga(head: bytes) -> bool:
-    """Recognises a Targa file, which has no signature, by all that its header may hold."""
-    if (
-        len(head) < 18
-        or head[16] not in (8, 16, 24, 32)
-        or head[17] & 0xC0
-        or not (any(head[12:14]) and any(head[14:16]))
-    ):
-        return False
-    mapped, kind, *palette = head[1:8]
-    return (mapped == 1 and kind in (1, 9)) or (mapped == 0 and kind in (2, 3, 10, 11) and not any(palette))
-
-
-def _format(media: str) -> str:
-    return _NAMES.get(media) or media.removeprefix("image/").upper()
+def _of_pixels(data: bytes) -> ImageFormat | None:
+    kind = formats.recognise(data)
+    return formats.RAW if kind is formats.TIFF and tiff.is_raw_tiff(data) else kind
 
 
 def as_png(image: Image.Image) -> bytes:
@@ -325,20 +272,19 @@ def _beginning(data: bytes | LargeFile) -> bytes:
     return data.read(_BEGINNING)
 
 
-def _needed(file: LargeFile, media: str, allowed: Allowance) -> bytes | LargeFile:
+def _needed(file: LargeFile, kind: ImageFormat, allowed: Allowance) -> bytes | LargeFile:
     """Returns a file that decoders read in parts, or its bytes as far as those of its picture may go."""
-    if media in _READ_IN_PARTS:
+    if kind.in_parts:
         return file
     head = _beginning(file)
-    if media == "image/webp":
+    if kind is formats.WEBP:
         return read_whole(file, 8 + int.from_bytes(head[4:8], "little"))
     if head[4:8] in (b"ftyp", b"JXL "):
         return read_whole(file, _end_of_boxes(file))
-    if media == "image/jxl":
+    if kind is formats.JPEG_XL:
         allowed.admit(*(size := _size_of_jxl(head)))
         return read_whole(file, size[0] * size[1] * tiff.PIXEL_BYTES + _BEHIND)
-    drawing = media in (vector.SVG, vector.PDF)
-    return read_whole(file, None if drawing else tiff.end_of_pictures(file) + _BEHIND)
+    return read_whole(file, None if kind.drawing else tiff.end_of_pictures(file) + _BEHIND)
 
 
 def _end_of_boxes(file: LargeFile) -> int:
@@ -372,7 +318,7 @@ def read_image_file(source: Source) -> bytes:
     else:
         # The type is determined first, so that a film of many gigabytes in the photo folder is not read whole.
         head = source.read(min(_BEGINNING, MAX_BYTES))
-        _media(_unwrap(head))
+        _kind(_unwrap(head))
         pieces, size = [head], len(head)
         # A read takes memory for the most that it may return: all at once would take MAX_BYTES for any small file.
         while piece := source.read(min(_PIECE, MAX_BYTES + 1 - size)):
@@ -381,7 +327,7 @@ def read_image_file(source: Source) -> bytes:
             if size > MAX_BYTES:
                 raise ImageTooLarge(f"the file has more than {MAX_BYTES >> 20:,} MiB; save it smaller")
         data = _unwrap(b"".join(pieces))
-    _media(data)
+    _kind(data)
     return data
 
 
@@ -418,27 +364,30 @@ def _from_base64(text: bytes) -> bytes | None:
         return None
 
 
-def _known(head: bytes) -> str | None:
-    pdf = vector.PDF if head[:1024].lstrip().startswith(b"%PDF-") else None
-    return media_type(head) or (vector.SVG if vector.is_svg(head) else pdf)
+def _known(head: bytes) -> ImageFormat | None:
+    if kind := _of_pixels(head):
+        return kind
+    if vector.is_svg(head):
+        return formats.SVG
+    return formats.PDF if head[:1024].lstrip().startswith(b"%PDF-") else None
 
 
-def _media(head: bytes) -> str:
+def _kind(head: bytes) -> ImageFormat:
     if not head:
         raise UndecodableImage("the file is empty")
-    media = _known(head)
-    if media is None:
-        raise UnsupportedImage(f"not a supported image type; convert it to {_READABLE}; a drawing may be SVG or PDF")
-    return media
+    if (kind := _known(head)) is None:
+        drawing = f"a drawing may be {formats.DRAWING_FORMATS}"
+        raise UnsupportedImage(f"not a supported image type; convert it to {formats.PHOTO_FORMATS}; {drawing}")
+    return kind
 
 
 def _decode(
-    data: bytes | LargeFile, media: str, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
+    data: bytes | LargeFile, kind: ImageFormat, allowed: Allowance, least_side: int | None, sketch: bool, pages: _Pages
 ) -> OpenedImage:
-    if media == "image/tiff" and isinstance(data, bytes):
+    if kind is formats.TIFF and isinstance(data, bytes):
         data = tiff.with_picture_first(data)
     head = _beginning(data)
-    with _open(data, media, allowed, pages) as picture:
+    with _open(data, kind, allowed, pages) as picture:
         width, height = picture.size
         draft_size = None if least_side is None else (least_side, least_side)
         if draft_size is None and width * height > allowed.pixels:
@@ -570,40 +519,40 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, target)
 
 
-def _open(data: bytes | LargeFile, media: str, allowed: Allowance, pages: _Pages) -> Image.Image:
+def _open(data: bytes | LargeFile, kind: ImageFormat, allowed: Allowance, pages: _Pages) -> Image.Image:
     if isinstance(data, LargeFile):
         data.seek(0)
-        return _open_by_pillow(data, media, lambda: read_whole(data), allowed)
+        return _open_by_pillow(data, kind, lambda: read_whole(data), allowed)
     stream = io.BytesIO(data)
-    if media in _SIZES and (size := _SIZES[media](data)):
+    if (size_of := _SIZES.get(kind.media)) and (size := size_of(data)):
         allowed.admit(*size)
     # Their classes are used directly, because registering them would change Image.open for the whole process.
-    if media == "image/heic":
-        return cast(Image.Image, import_decoder("pillow_heif", "HEIC", "heic").HeifImageFile(stream))
-    if media == "image/jxl":
-        picture = import_decoder("pillow_jxl.JpegXLImagePlugin", "JPEG XL", "jxl").JXLImageFile(stream)
+    if kind is formats.HEIC:
+        return cast(Image.Image, kind.decoder().HeifImageFile(stream))
+    if kind is formats.JPEG_XL:
+        picture = kind.decoder().JXLImageFile(stream)
         if not picture.jpeg:
             picture.info |= _boxes_of_jxl(data)
         return cast(Image.Image, picture)
-    if media == vector.SVG:
+    if kind is formats.SVG:
         return vector.draw_svg(data, lambda inner: _picture_within(inner, allowed), allowed.declare)
-    if media == vector.PDF:
+    if kind is formats.PDF:
         allowed.declare(_PDF_PIXELS)
         return vector.draw_pdf(data, pages.choose)
-    if media == _RAW:
+    if kind is formats.RAW:
         return open_preview(data, allowed)
-    return _open_by_pillow(stream, media, lambda: data, allowed)
+    return _open_by_pillow(stream, kind, lambda: data, allowed)
 
 
 def _open_by_pillow(
-    stream: BinaryIO | LargeFile, media: str, whole: Callable[[], bytes], allowed: Allowance
+    stream: BinaryIO | LargeFile, kind: ImageFormat, whole: Callable[[], bytes], allowed: Allowance
 ) -> Image.Image:
-    name = _format(media)
+    name = kind.name.replace(" ", "").upper()
     Image.preinit()
     if name not in Image.OPEN:
         Image.init()
     if name not in Image.OPEN:
-        raise UnsupportedImage(f"this Pillow was built without {name}; install Pillow 11.3 or newer from PyPI")
+        raise UnsupportedImage(f"this Pillow was built without {kind.name}; install Pillow 11.3 or newer from PyPI")
     # Not by Image.open, which has a limit of its own for the whole process, and warns before that.
     opener: Callable[..., Image.Image] = Image.OPEN[name][0]
     try:
@@ -619,10 +568,10 @@ def _open_by_pillow(
 
 
 def _picture_within(data: bytes, allowed: Allowance) -> Image.Image:
-    media = _media(data)
-    if media in (vector.SVG, vector.PDF):
-        raise UnsupportedImage(f"the SVG file contains a file of type {_format(media)}; save it as PNG")
-    picture = _open(data, media, allowed, _Pages(0))
+    kind = _kind(data)
+    if kind.drawing:
+        raise UnsupportedImage(f"the SVG file contains a file of type {kind.name}; save it as PNG")
+    picture = _open(data, kind, allowed, _Pages(0))
     allowed.admit(picture.width, picture.height)
     picture.load()
     return picture
@@ -664,7 +613,7 @@ def _boxes_of_jxl(data: bytes) -> dict[str, bytes]:
     while data[:1] == b"\0" and (length := int.from_bytes(data[at : at + 4], "big")) >= 8:
         kind, box, at = data[at + 4 : at + 8], data[at + 8 : at + length], at + length
         if kind == b"brob" and box[:4] in (b"Exif", b"xml "):
-            brotli = import_decoder("brotli", "JPEG XL", "jxl")
+            brotli = formats.JPEG_XL.decoder("brotli")
             with suppress(brotli.error):
                 kind, box = box[:4], brotli.Decompressor().process(box[4:], output_buffer_limit=_BEGINNING)
         if kind == b"Exif":

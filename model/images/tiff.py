@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile
 
-from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage, import_decoder
+from sketch_search.model.errors import ImageTooLarge, UndecodableImage, UnsupportedImage
+from sketch_search.model.images.formats import RAW
 from sketch_search.model.limits import Allowance
 
 # What follows the first scan of a JPEG beside its data: further tables and scans, comments, data of programs.
@@ -138,11 +139,6 @@ def _png(data: bytes) -> bytes:
     return data
 
 
-#: Endings of the names of RAW files, in lower case.
-RAW_SUFFIXES = frozenset({".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"})
-RAW_SIGNATURES = (b"II*\x00\x10\x00\x00\x00CR", b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\x00")
-RAW_BRAND = b"crx "
-
 # EXIF's orientation for each orientation of LibRaw, which counts from 0.
 _ORIENTATIONS = (1, 2, 4, 3, 5, 8, 6, 7)
 
@@ -163,9 +159,9 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
 # The most bytes that a picture takes for a pixel, however badly it is packed: four channels of 32 bits.
 PIXEL_BYTES = 16
 # Where a RAF says where its preview, its description and its values begin, and how many bytes each has.
-_RAF, _RAF_PARTS = RAW_SIGNATURES[1], slice(84, 108)
+_RAF, _RAF_PARTS = RAW.signatures[1], slice(84, 108)
 # RAW files with this beginning do not say how many bytes their values have.
-_UNSIZED = RAW_SIGNATURES[-1]
+_UNSIZED = RAW.signatures[-1]
 
 
 @dataclass(frozen=True)
@@ -363,7 +359,7 @@ def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 def open_preview(data: bytes, allowed: Allowance) -> Image.Image:
     """Opens a RAW file's largest preview, or develops it. Raises ImageError; ImageTooLarge."""
-    rawpy = import_decoder("rawpy", "RAW", "raw")
+    rawpy = RAW.decoder()
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
             sizes = raw.sizes

@@ -18,8 +18,9 @@ from xml.parsers import expat
 from annotated_types import Len
 from PIL import Image, ImageChops, ImageOps
 
-from sketch_search.model.errors import MalformedSketch, UndecodableImage, UnsupportedImage, import_decoder
+from sketch_search.model.errors import MalformedSketch, UndecodableImage, UnsupportedImage
 from sketch_search.model.images.drawing import MAX_STROKES, Stroke
+from sketch_search.model.images.formats import PDF, SVG
 from sketch_search.model.images.styles import HREFS, UNITS, Box, element_name, settle
 from sketch_search.model.limits import MAX_POINTS
 from sketch_search.model.words import why_no_name
@@ -27,7 +28,6 @@ from sketch_search.model.words import why_no_name
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-SVG, PDF = "image/svg+xml", "application/pdf"
 # Pixels of the longer side of the drawing, and how many times longer it may be than the other.
 _SIDE, _MOST_LONGER = 512, 100
 # Pixels of the longer side of a page. On a page whose mean side is so many pixels, a drawing is at least such a share.
@@ -88,7 +88,7 @@ def draw_svg(
 
     declare: is told how much work it is, by the pixels of a photo: one for each byte.
     """
-    import_decoder("resvg_py", "SVG", "server")
+    SVG.decoder()
     if data.startswith(b"\x1f\x8b"):
         unpacker = zlib.decompressobj(31)
         data = unpacker.decompress(data, _UNPACKED + _UNPACKED_A_BYTE * len(data))
@@ -149,7 +149,7 @@ def _enlarged(picture: Image.Image, part: Callable[[float, float, float, float, 
 
 
 def _rendered(root: ElementTree.Element) -> Image.Image:
-    resvg_py = import_decoder("resvg_py", "SVG", "server")
+    resvg_py = SVG.decoder()
     try:
         # Without a folder of resources, and without the system's fonts.
         png = resvg_py.svg_to_bytes(svg_string=ElementTree.tostring(root, "unicode"), skip_system_fonts=True, dpi=96)
@@ -262,7 +262,7 @@ def _size(root: ElementTree.Element) -> tuple[Box, float]:
 
 def draw_pdf(data: bytes, choose: Callable[[int, Callable[[int], Image.Image]], Image.Image]) -> Image.Image:
     """Draws a page of a PDF on white. choose: it gets how many there are, and what draws one. Raises ImageError."""
-    pypdfium2 = import_decoder("pypdfium2", "PDF", "pdf")
+    pypdfium2 = PDF.decoder()
     try:
         with pypdfium2.PdfDocument(data) as document:
 

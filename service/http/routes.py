@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from sketch_search.indexer import PhotoEntry, PhotoFilter, count_files, read_summary
-from sketch_search.model.images import MAX_STROKES, MAX_THINGS, Drawing
+from sketch_search.model.images import MAX_STROKES, MAX_THINGS, SKETCH_FORMATS, Drawing
 from sketch_search.service.engine import Engine
 from sketch_search.service.errors import ErrorResponse, Forbidden, NotFound, NotReady
 from sketch_search.service.gallery import file_manager
@@ -52,7 +52,7 @@ _BINARY, _STROKE = {"type": "string", "format": "binary"}, queries.StrokeBody.mo
 PICTURE_BODY = {
     "requestBody": {
         "required": False,
-        "description": "The sketch: JPEG, PNG, SVG, WebP, GIF, BMP, TIFF, AVIF or HEIC, recognised by its bytes and "
+        "description": f"The sketch: {SKETCH_FORMATS}, recognised by its bytes and "
         "not by its content type; as the raw body, or as the field `file` of a form. Several fields `file`, "
         "pictures of one size, are the things of one drawing, each where it stands. The field `strokes`, JSON, has "
         "the strokes of one picture: each belongs to one thing, and answers name the strokes of each thing; a PNG that "

@@ -30,7 +30,7 @@ from sketch_search.model.decoding import Decoders
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import DecodingUnavailable, EndedDecoding
 from sketch_search.model.images import Day, OpenedImage
-from sketch_search.model.images.files import IMAGE_SUFFIXES
+from sketch_search.model.images.formats import IMAGE_SUFFIXES
 from tests.indexer.disks import bound_by_permissions
 from tests.indexer.galleries import Collection, catalog, current_catalog, photo_file, save_photo
 from tests.networks import saved_clip

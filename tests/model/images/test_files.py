@@ -13,8 +13,7 @@ from PIL import Image, features
 
 from sketch_search.model.decoding import Decoders, Job
 from sketch_search.model.errors import ImageError, ImageTooLarge, UndecodableImage, UnsupportedImage
-from sketch_search.model.images import Day, files, open_dated
-from sketch_search.model.images.files import IMAGE_SUFFIXES, media_type, open_image
+from sketch_search.model.images import IMAGE_SUFFIXES, Day, files, media_type, open_dated, open_image
 from sketch_search.model.limits import MAX_PIXELS
 from tests.pictures import (
     ODD_FILES,
