@@ -20,10 +20,11 @@ if TYPE_CHECKING:
         UnknownPhoto,
     )
     from sketch_search.indexer.store.catalog import PhotoFilter
-    from sketch_search.indexer.store.folders import Address, Folder
+    from sketch_search.indexer.store.folders import Address
     from sketch_search.indexer.store.generation import NETWORK_OF, EmbedderEntry, NetworkIdentity, network_of
     from sketch_search.indexer.store.location import current_stamp, default_index_path, folder_at, folder_of
     from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index, shard_folders
+    from sketch_search.indexer.store.remote import Folder
     from sketch_search.indexer.upkeep import RemovalReport, count_files, indexed_folders, read_summary, remove, verify
 
 share(__name__)

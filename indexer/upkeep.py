@@ -20,8 +20,9 @@ from sketch_search.indexer.building.writer import Clustering, GenerationDraft, G
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store import location
 from sketch_search.indexer.store.catalog import Catalog, PhotoFilter, Removals
-from sketch_search.indexer.store.folders import Address, Folder
+from sketch_search.indexer.store.folders import Address
 from sketch_search.indexer.store.generation import Generation, Manifest, current_generation, find_generation, keep_only
+from sketch_search.indexer.store.remote import Folder
 from sketch_search.indexer.store.rows import SegmentReader
 from sketch_search.model.answers import UnreadFile
 from sketch_search.model.engine.detector import NO_KIND

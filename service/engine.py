@@ -21,7 +21,6 @@ from sketch_search.model.limits import Compute, System, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
 from sketch_search.service.gallery import (
-    IndexedGallery,
     LocalGallery,
     ThumbnailCache,
     as_unavailable,
@@ -39,6 +38,7 @@ from sketch_search.service.schemas.search import (
 )
 from sketch_search.service.search import ReadText, Searcher, TextTowers, continue_page, next_place
 from sketch_search.service.settings import Settings, index_path
+from sketch_search.service.sharding import IndexedGallery
 
 if TYPE_CHECKING:  # A search does without: the methods that need them import them.
     from sketch_search.service.schemas import explain as answers

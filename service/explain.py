@@ -27,11 +27,12 @@ from sketch_search.model.search import Ids, PhotoRows, Query, Scores, best_first
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import IndexedGallery, as_unavailable
+from sketch_search.service.gallery import as_unavailable
 from sketch_search.service.schemas import explain as answers
 from sketch_search.service.schemas.search import DetectedBox
 from sketch_search.service.search import Searcher, check_names
 from sketch_search.service.settings import Settings
+from sketch_search.service.sharding import IndexedGallery
 
 # Matches shown in a picture, strongest first, each in its colour.
 _COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4")

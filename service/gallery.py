@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeAlias
+from typing import NoReturn
 
 import numpy as np
 from cachetools import LRUCache
@@ -28,9 +28,6 @@ from sketch_search.model.ranking import likeness_to, likenesses
 from sketch_search.model.search import Clusters, Ids, PhotoGallery, PhotoRows, Scores, first_of_each, most_alike
 from sketch_search.model.search.photos import BLOCK
 from sketch_search.service.errors import NotFound, ShardsLost
-
-if TYPE_CHECKING:
-    from sketch_search.service.sharding.gallery import ShardedGallery
 
 # The most bytes of a thumbnail's file. One of noise, of the largest size, has 0.8 million.
 _LARGEST = 4 * 2**20
@@ -145,10 +142,6 @@ class ThumbnailCache:
                 file.unlink()
                 room += size
         return room
-
-
-#: Photos of one index, or of shards, whose methods raise ShardsLost if a shard that they need does not answer.
-IndexedGallery: TypeAlias = "LocalGallery | ShardedGallery"
 
 
 class LocalGallery(PhotoGallery):

@@ -8,9 +8,11 @@ import subprocess
 import tarfile
 import zipfile
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from grimp import build_graph
 
 from tests.documents import read
 from tests.installations import CHECKOUT, PACKAGES, Environment, copy_of_the_project, environment_with, python
@@ -123,6 +125,13 @@ def test_no_module_names_another_one_by_a_string_that_a_wheel_would_not_know() -
     named = re.compile(r"""["'](indexer|model|service|weights)\.[a-z_]+[."']|\bfiles\(["']""")
     sources = [path for name in PACKAGES for path in (CHECKOUT / name).rglob("*.py")]
     assert [path for path in sources if named.search(path.read_text())] == []
+
+
+def test_no_files_import_each_other_in_a_circle_even_for_types_alone() -> None:
+    graph = build_graph("sketch_search", exclude_type_checking_imports=False, cache_dir=None)
+    # What the package itself exports is imported when it is asked for.
+    files = graph.modules - {"sketch_search"}
+    TopologicalSorter({file: graph.find_modules_directly_imported_by(file) & files for file in files}).prepare()
 
 
 def test_the_distributions_describe_themselves_as_an_index_wants_it_and_hold_no_tests(built: Built) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,10 +33,10 @@ from sketch_search.indexer.building.writer import (
 )
 from sketch_search.indexer.errors import BadInvocation, IndexRefused
 from sketch_search.indexer.store.catalog import GalleryFile, Removals
-from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import Manifest, find_generation, keep_only, used_segments
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, segment_name, shown_path
 from sketch_search.indexer.store.reader import ShardEntry
+from sketch_search.indexer.store.remote import Folder
 from sketch_search.indexer.store.rows import PhotoArrays, SegmentReader, SegmentRows, are_unseen, with_boxes
 from sketch_search.model import Matcher, where_it_computes
 from sketch_search.model.answers import UnreadFile
@@ -44,9 +44,6 @@ from sketch_search.model.images import Day
 from sketch_search.model.limits import System
 from sketch_search.model.search.clusters import default_clusters
 from sketch_search.model.terminal import plural
-
-if TYPE_CHECKING:
-    from sketch_search.indexer.distributed.backend import RayBackend
 
 # A day in EXIF, and the bytes of a RAW file that are searched for it.
 _DAY, _RAW_HEAD = re.compile(rb"(\d{4}:[01]\d:[0-3]\d) \d\d:\d\d:\d\d"), 1 << 17
@@ -160,20 +157,33 @@ class BuildReport(Written):
         return [(name, fact) for name, fact in facts if fact]
 
 
-#: The place of a build, this machine or many.
-Backend: TypeAlias = "LocalBackend | RayBackend"
+class Backend(Protocol):
+    """The place of a build, this machine or many. The caller holds the lock of the index.
+
+    path: of the index. workers: processes at once. incomplete: files read here of which a part may be missing.
+    """
+
+    path: Path
+    workers: int
+    matcher: Matcher
+    database: BuildDatabase
+    incomplete: list[FileKey]
+
+    def encode(self, last: int) -> int:
+        """Reads the unread files listed after number ``last``, and stages their rows. Returns how many were encoded."""
+
+    def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
+        """Opens the arrays from which these rows are read, by the names of their sources."""
+
+    def write(self, draft: GenerationDraft | None) -> Written:
+        """Makes this draft current; None if nothing has changed. Deletes files that are no longer needed."""
 
 
 class LocalBackend:
-    """Builds on this machine. Rows are appended to the next segment. The caller holds the lock of the index.
-
-    incomplete: files read here of which a part may be missing.
-    """
-
-    workers = 1
+    """Builds on this machine. Rows are appended to the next segment."""
 
     def __init__(self, folder: IndexFolder, plan: BuildPlan, matcher: Matcher, progress: Progress) -> None:
-        self.path, self.incomplete = folder.path, list[FileKey]()
+        self.path, self.workers, self.incomplete = folder.path, 1, list[FileKey]()
         self._folder, self._plan, self.matcher, self._progress = folder, plan, matcher, progress
         # Nothing of a damaged index is deleted until there is an intact generation.
         if not plan.current.problems:
@@ -182,7 +192,6 @@ class LocalBackend:
         self.database = BuildDatabase(folder.building(plan.key) / DATABASE_FILE, segment, used_segments(folder))
 
     def encode(self, last: int) -> int:
-        """Reads the unread files listed after number ``last``, and stages their rows. Returns how many were encoded."""
         count, plan = self.database.count_unread(last), self._plan
         self._progress.start("encoding", count)
         if not count:
@@ -198,7 +207,6 @@ class LocalBackend:
         return stager.encoded
 
     def sources(self, rows: SegmentRows) -> Mapping[str, PhotoArrays]:
-        """Opens the arrays from which these rows are read."""
         current, kept = self._plan.current, dict[str, PhotoArrays]()
         if current.generation is not None:
             kept = current.generation.open_rows(current.unusable, self._plan.settings.detector)
@@ -208,7 +216,6 @@ class LocalBackend:
         return opened
 
     def write(self, draft: GenerationDraft | None) -> Written:
-        """Makes this draft current; None if nothing has changed. Deletes files that are no longer needed."""
         current = self._plan.current
         if draft is not None:
             self._progress.start("writing")

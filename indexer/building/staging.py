@@ -28,9 +28,9 @@ from sketch_search.indexer.building.database import BuildDatabase
 from sketch_search.indexer.errors import IndexUnwritable
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import FileChanging, FileStamp, name_of_text, text_of_name, write_atomically
-from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import IndexSettings
 from sketch_search.indexer.store.location import FileKey, IndexFolder, Root, refuse_if_unwritable
+from sketch_search.indexer.store.remote import Folder
 from sketch_search.indexer.store.rows import Array, ArraySubset, PhotoArrays
 from sketch_search.model import Matcher
 from sketch_search.model.answers import ProgressState

@@ -24,9 +24,9 @@ from sketch_search.indexer.building.staging import MAX_DECODERS, Progress, Stage
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store.catalog import GalleryFile
 from sketch_search.indexer.store.files import sync_folder
-from sketch_search.indexer.store.folders import Folder
 from sketch_search.indexer.store.generation import IndexSettings, NetworkIdentity
 from sketch_search.indexer.store.location import refuse_if_unwritable
+from sketch_search.indexer.store.remote import Folder
 from sketch_search.model.engine import default_checkpoint, set_threads
 from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import installed_version

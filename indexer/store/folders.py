@@ -13,16 +13,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import IO, ClassVar, Literal
 
 from cachetools import LRUCache
 
 from sketch_search.indexer.store import files
 from sketch_search.model.files import open_regular
 from sketch_search.model.terminal import expand_home, resolve
-
-if TYPE_CHECKING:
-    from sketch_search.indexer.store.remote import RemoteFolder
 
 #: The address of a folder of photos: a path, or a URL.
 Address = str | os.PathLike[str]
@@ -58,10 +55,6 @@ def is_hidden(name: str) -> bool:
 Listing = Callable[[str], Sequence[Entry]]
 
 
-#: A folder that a user names. What goes wrong when it is read raises OSError.
-Folder: TypeAlias = "LocalFolder | RemoteFolder"
-
-
 @dataclass(frozen=True)
 class LocalFolder:
     """A folder on this machine; ``str`` is its address. Paths are by ``text_of_name``, and never lead out of it.
@@ -93,7 +86,7 @@ class LocalFolder:
         """Returns True if the folder can be listed now."""
         return self.path.is_dir()
 
-    def holds(self, other: Folder) -> bool:
+    def holds(self, other: object) -> bool:
         """Returns True if the other folder is this one or lies in it."""
         # An album in a folder is not part of the folder's photos.
         return type(other) is LocalFolder and other.path.is_relative_to(self.path)
@@ -178,7 +171,7 @@ class Album(LocalFolder):
     def is_there(self) -> bool:
         return self.path.is_file()
 
-    def holds(self, other: Folder) -> bool:
+    def holds(self, other: object) -> bool:
         return self == other
 
     def listing(self) -> Listing:

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict
 
 from sketch_search.indexer.errors import BadInvocation, IndexBusy, IndexDamaged, IndexRefused, IndexUnwritable
 from sketch_search.indexer.store.files import is_unicode, spellings, sync_folder, write_atomically
-from sketch_search.indexer.store.folders import Address, Album, Folder, LocalFolder
-from sketch_search.indexer.store.remote import RemoteFolder
+from sketch_search.indexer.store.folders import Address, Album, LocalFolder
+from sketch_search.indexer.store.remote import Folder, RemoteFolder
 from sketch_search.model.files import read_regular
 from sketch_search.model.terminal import HomeUnknown, expand_home, resolve
 

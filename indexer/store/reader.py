@@ -23,7 +23,7 @@ from sketch_search.indexer.errors import BadInvocation, IndexRefused, PhotoUnava
 from sketch_search.indexer.store import location
 from sketch_search.indexer.store.catalog import GalleryFile, PhotoFilter
 from sketch_search.indexer.store.files import FileDigest, sync_folder, write_atomically
-from sketch_search.indexer.store.folders import Address, Folder
+from sketch_search.indexer.store.folders import Address
 from sketch_search.indexer.store.generation import (
     Frozen,
     Generation,
@@ -34,6 +34,7 @@ from sketch_search.indexer.store.generation import (
     open_generation,
     read_document,
 )
+from sketch_search.indexer.store.remote import Folder
 from sketch_search.indexer.store.rows import REGION_FILES, TOKEN_FILES, SegmentReader, SegmentRows, are_unseen
 from sketch_search.model import Matcher
 from sketch_search.model.decoding import FileInParts

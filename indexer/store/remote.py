@@ -32,7 +32,7 @@ from cachetools import LRUCache
 from sketch_search.indexer.errors import BadInvocation
 from sketch_search.indexer.store import files
 from sketch_search.indexer.store.files import Misled
-from sketch_search.indexer.store.folders import Entry, Folder, Listing, is_hidden, listing_of
+from sketch_search.indexer.store.folders import Entry, Listing, LocalFolder, is_hidden, listing_of
 
 if TYPE_CHECKING:
     import httpx
@@ -216,7 +216,7 @@ class RemoteFolder:
             return True
         return False
 
-    def holds(self, other: Folder) -> bool:
+    def holds(self, other: object) -> bool:
         return isinstance(other, RemoteFolder) and (other.url == self.url or other.url.startswith(f"{self.url}/"))
 
     def listing(self) -> Listing:
@@ -458,3 +458,7 @@ def _fault(error: Exception, scheme: str) -> OSError:
     if is_one(TimeoutError, ConnectionError, socket.gaierror, EOFError, *silent) or (status or 0) >= 500:
         return Unreachable(errno.EHOSTUNREACH, "the server does not answer; try again when it does")
     return OSError(errno.EIO, f"the server's answer cannot be understood ({type(error).__name__})")
+
+
+#: A folder that a user names. What goes wrong when it is read raises OSError.
+Folder: TypeAlias = LocalFolder | RemoteFolder

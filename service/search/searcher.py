@@ -35,11 +35,11 @@ from sketch_search.model.search import (
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
-from sketch_search.service.gallery import IndexedGallery
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
 from sketch_search.service.schemas.search import Cluster, DetectedBox, Group, SearchResponse, SearchResult, SeenThing
 from sketch_search.service.search.plan import GROUPED, ReadText, Stopwatch, check_options, plan_search
 from sketch_search.service.settings import Settings
+from sketch_search.service.sharding import IndexedGallery
 
 if TYPE_CHECKING:
     from sketch_search.service.schemas.explain import LocateParams

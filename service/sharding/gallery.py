@@ -401,3 +401,7 @@ def rows_there(shard: LocalGallery, ids: Sequence[int]) -> PhotoRows:
             return -1
 
     return np.array([row(photo) for photo in ids], np.int64)
+
+
+#: Photos of one index, or of shards, whose methods raise ShardsLost if a shard that they need does not answer.
+IndexedGallery: TypeAlias = LocalGallery | ShardedGallery

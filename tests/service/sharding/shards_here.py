@@ -12,12 +12,11 @@ import pytest
 
 from sketch_search.indexer import open_index, remove
 from sketch_search.model import Matcher
-from sketch_search.service.gallery import IndexedGallery
 from sketch_search.service.http.app import create_app
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.settings import Settings
-from sketch_search.service.sharding import Pending, Shards, ShardUnavailable, State
+from sketch_search.service.sharding import IndexedGallery, Pending, Shards, ShardUnavailable, State
 from sketch_search.service.sharding.gallery import ShardLink, overview
 from tests.programs import wait_until
 from tests.searching import PictureSearcher
