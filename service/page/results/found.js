@@ -86,6 +86,7 @@ export function createFound(react, notice, parts, viewer) {
     chosen.offer(true);
     showCount(answer);
     byId("timings").textContent = took(answer);
+    if (answer.view || !answer.groups) { byId("status").title = answer.groups ? "Look-alikes are in one stack, since none is far ahead. View shows each photo." : ""; }
     react.changed();
   }
 

@@ -49,8 +49,8 @@ export class Notice {
     this.say("What are you looking for?", "Draw its outline to find photos of it. You can also drop, paste or choose an image, and draw over it.");
     const best = this.#kept.of === this.#of ? this.#kept.best : null;
     byId("ghosts").hidden = false;
-    this.#offer(false);
-    byId("start").hidden = !this.#of || best?.length === 0;
+    this.#offer(false, best?.length === 0);
+    byId("start").hidden = !this.#of;
     if (this.#shown !== best) { void this.#fill(best); }
   }
 
@@ -65,8 +65,9 @@ export class Notice {
   /** Do not search: the person is drawing, and should not have to wait. */
   rest() { this.#question.stop(); }
 
-  #offer(trying) {
-    Object.assign(byId("examples-find"), { disabled: trying, textContent: trying ? "Trying drawings\u2026" : "Show drawings to start from" });
+  #offer(trying, none) {
+    const textContent = none ? "None of twelve drawings fits these photos" : trying ? "Trying drawings\u2026" : "Show drawings to start from";
+    Object.assign(byId("examples-find"), { disabled: trying || none, textContent });
   }
 
   #find() {

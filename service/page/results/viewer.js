@@ -3,15 +3,12 @@
 import * as api from "../shared/api.js";
 import { show } from "../shared/history.js";
 import { breakable, download, element, byId } from "../shared/dom.js";
-import { boxed, fileName, numberOf, photoFacts, PRINTED, shownThings, trouble } from "../shared/words.js";
+import { boxed, fileName, numberOf, photoFacts, shownThings, trouble } from "../shared/words.js";
 
 const ENLARGED = 2.5;
 const MOST = 8;
 const STEP = 1.5;
 const KEYS = { "+": STEP, "=": STEP, "-": 1 / STEP, 0: 0 };
-// A page from this machine may be one without the token.
-const HERE = ["127.0.0.1", "localhost", "[::1]"];
-
 /** `react` can `search` with a photo's file and `explain` a result where `explainable`; photos go into `parts`. */
 export function createViewer(react, parts) {
   const [dialog, image, note, boxes] = ["viewer", "viewer-image", "viewer-note", "viewer-boxes"].map(byId);
@@ -20,7 +17,6 @@ export function createViewer(react, parts) {
   let place = 0;
   // A rank is one of so many; 0: unknown.
   let total = 0;
-  let reveals = false;
 
   const photo = () => photos[place];
   const small = () => `${photo().thumbnail_url}?size=1024`;
@@ -36,8 +32,8 @@ export function createViewer(react, parts) {
     why: () => react.explain(photo()),
     copy,
     async reveal() {
-      reveals && (await api.reveal(photo().id));
-      say(reveals ? "Its folder is open in the file manager." : `To show a photo in its folder, use the page with the token: ${PRINTED}`);
+      await api.reveal(photo().id);
+      say("Its folder is open in the file manager.");
     },
     async download() {
       const name = image.alt;
@@ -189,8 +185,7 @@ export function createViewer(react, parts) {
       photos = dialog.open ? photos : [];
     },
     know({ allows }) {
-      reveals = allows.reveal;
-      byId("viewer-reveal").hidden = !reveals && !(allows.needs_token && HERE.includes(location.hostname));
+      byId("viewer-reveal").hidden = !allows.reveal;
     },
   };
 }

@@ -12,7 +12,7 @@ const PHASES = { reading: "reading the photos", encoding: "analysing the photos"
 const ASKS =
   "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";
 
-export const PRINTED = "open the address, or the file, that the program printed when it started.";
+const PRINTED = "open the address, or the file, that the program printed when it started.";
 
 export const ENDS = {
   photos: { more: "Show more photos", end: "No more matching photos." },
@@ -142,7 +142,7 @@ export const chosenCount = (number, most) => `${count(number, "photo")} chosen${
 /** How many photos or groups are shown. @param {number} of how many photos @param {string} order in which, or "" @param {boolean} more beside liked ones */
 export function shownCount(number, of, view, order, more) {
   const shown = count(number, `${more && view === "photos" ? "more " : ""}${view.slice(0, -1)}`);
-  const among = view === "photos" && of > number ? shown.replace(/photos?$/, `of ${count(of, "photo")}`) : shown;
+  const among = view === "photos" && of > number ? shown.replace(/photos?$/, `of ${more ? of.toLocaleString("en") : count(of, "photo")}`) : shown;
   return [among, order].filter(Boolean).join(", ");
 }
 

@@ -488,6 +488,11 @@ def test_the_start_page_searches_if_asked(desk: Browser, settings: Settings, tmp
         drawn = looking.ink(desk)
         desk.find_element(By.ID, "undo").click()
         assert 0 < looking.ink(desk) < drawn
+        desk.find_element(By.ID, "clear").click()
+        kept = "localStorage['sketch-search-examples']"
+        desk.execute_script(f"{kept} = JSON.stringify({{ ...JSON.parse({kept}), best: [] }})")
+        desk.refresh()
+        wait(desk).until(lambda d: looking.text(d, "examples-find") == "None of twelve drawings fits these photos")
 
 
 def test_a_browser_that_hides_what_is_drawn_is_named(desk: Browser, server: Served) -> None:

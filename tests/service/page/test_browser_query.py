@@ -488,6 +488,15 @@ def test_what_is_added_to_the_query_moves_photos_by_two_lines(opened: Browser, k
             press(driver, deed, where)
             wait(driver).until(partial(in_the_line, end=name))
             check()
+        if screen.phone:
+            frame, button = (
+                driver.find_element(By.CSS_SELECTOR, f"#results .{one}").rect for one in ("frame", "small.like")
+            )
+            assert button["y"] >= frame["y"] + frame["height"], "a finger's button would hide much of a small photo"
+        else:
+            of_many = "document.getElementById('status').textContent = '19 more of 2,999, best first'"
+            driver.execute_script(of_many)
+            assert driver.find_element(By.ID, "status").rect["height"] < 30, "the heading is one line"
         last, line = (driver.find_element(By.CSS_SELECTOR, one).rect for one in ("#parts .unlike", "#parts"))
         assert line["x"] <= last["x"] <= last["x"] + last["width"] <= line["x"] + line["width"]
         for word, part in (("dog", "#parts .word"), ("dgo", "#word-nearest button")):

@@ -91,7 +91,7 @@ PROMISES: dict[str, tuple[str, list[tuple[list[Any], Any]]]] = {
     "photos are counted beside liked ones, which are no results": (
         "words",
         [
-            (["shownCount", 19, 700, "photos", "best first", True], "19 more of 700 photos, best first"),
+            (["shownCount", 19, 700, "photos", "best first", True], "19 more of 700, best first"),
             (["shownCount", 1, 0, "photos", "", True], "1 more photo"),
             (["shownCount", 5, 700, "groups", "", True], "5 groups"),
         ],
