@@ -17,6 +17,7 @@ const SPARED = 4;
 const MOST_STROKES = 2000;
 // How far the ink of an image reaches around its dots, in sides of the paper.
 const DOT = 0.012;
+const NONE = -1;
 // What an eraser has left is looked for on a sheet of so many pixels a side.
 const SEEN = 128;
 
@@ -28,8 +29,8 @@ export function thingsOf(marks) {
   const drawn = marks.filter(({ kind }) => kind !== "eraser");
   const whole = drawn.some(({ kind }) => kind === "image");
   let last = 0;
-  const numbers = drawn.map(({ thing }) => (whole ? 0 : (last = thing ?? last)));
-  const found = [...new Set(numbers)].map((id) => [id, drawn.filter((_, i) => numbers[i] === id)]);
+  const numbers = drawn.map(({ thing }) => (whole ? 0 : thing === NONE ? NONE : (last = thing ?? last)));
+  const found = [...new Set(numbers)].filter((id) => id !== NONE).map((id) => [id, drawn.filter((_, i) => numbers[i] === id)]);
   const erasers = marks.filter(({ kind }) => kind === "eraser").map((mark) => boxOf([mark]));
   const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
   const things = found.map(([id, own]) => ({ id, marks: own, box: boxOf(own) }));
@@ -71,8 +72,9 @@ export function strokesOf(marks, place = placeOf(1)) {
 
 /** Note in the marks of strokes what belongs together, as an answer says; and in dots the colours of their things. */
 export function assign(strokes, things) {
-  // A dot that lies under another one belongs to what the dot before it does.
-  strokes.forEach(({ mark }) => mark.at && things.length && (mark.thing = undefined));
+  // A dot that lies under another one belongs to what the dot before it does; a stroke may be of no thing, such as the ground.
+  const owned = new Set(things.flatMap(({ strokes: own = [] }) => own));
+  strokes.forEach(({ mark }, i) => owned.size && !owned.has(i) && (mark.thing = mark.at ? undefined : NONE));
   things.forEach((one, thing) => {
     const { strokes: own = [], second_half: second = [] } = one;
     own.filter((i) => strokes[i]).forEach((i) => {

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -75,6 +76,38 @@ def test_a_drawing_is_divided_into_groups_of_ink_that_belong_together() -> None:
 def test_a_drawing_that_is_surely_of_something_is_more_rarely_divided() -> None:
     near = ink(LEFT, (121, 60, 161, 110))
     assert [divide(PATCHES, near, None, None, sure).max() for sure in (0, 0.5, 1)] == [1, 1, 0]
+
+
+def test_a_line_from_side_to_side_is_of_no_thing_and_joins_none() -> None:
+    boxes = (LEFT, (70, 60, 110, 110), RIGHT)
+
+    def on_line(*boxes: tuple[int, int, int, int], ends: Sequence[tuple[int, int]] = ((1, 112), (166, 109))) -> Any:
+        paper = Image.fromarray(ink(*boxes))
+        ImageDraw.Draw(paper).line(ends, fill=255, width=2)
+        return np.asarray(paper)
+
+    def of(labels: Any) -> list[set[int]]:
+        return [at(labels, box) - {SPECK} for box in boxes]
+
+    drawn = on_line(*boxes)
+    apart = divide(PATCHES, drawn)
+    assert of(apart) == [{0}, {1}, {2}]
+    assert SPECK in apart[108:114, 50:65]
+    strokes = np.where(drawn > 0, len(boxes), -1)
+    for number, box in enumerate(boxes):
+        strokes[ink(box) > 0] = number
+    by_strokes = divide(PATCHES, drawn, strokes)
+    assert of(by_strokes) == [{0}, {1}, {2}]
+    assert set(by_strokes[strokes == len(boxes)]) == {SPECK}
+    # As a person said, it is a thing.
+    assert (divide(PATCHES, drawn, strokes, np.array([-1, -1, -1, 5])) != SPECK).all()
+    # One thing keeps it, and so does what a line joins only in part, or steeply.
+    for one in (
+        on_line(LEFT),
+        on_line(*boxes, ends=((1, 112), (100, 110))),
+        on_line(*boxes, ends=((1, 140), (166, 80))),
+    ):
+        assert set(np.unique(divide(PATCHES, one))) == {-1, 0}
 
 
 def test_a_stroke_is_of_one_thing_and_what_a_person_said_is_law() -> None:

@@ -703,3 +703,15 @@ def test_an_unknown_word_alone_offers_words_of_like_meaning(desk: Browser, scene
     assert (mule.text, horse.text) == ("mule", "horse")
     ActionChains(desk).move_to_element(horse).click().perform()
     wait_for_photos(desk, lambda d: d.current_url.endswith("#text=horse"))
+
+
+def test_the_ground_that_two_things_stand_on_is_of_neither(desk: Browser, scenes: Served) -> None:
+    draw_car_and_umbrella(desk, scenes)
+    boxes = "return [...document.getElementById('things').children].map((one) => one.getBoundingClientRect().toJSON())"
+    before, sheet = desk.execute_script(boxes), desk.find_element(By.ID, "paper").rect
+    scale = 0.42 * min(sheet["width"], sheet["height"])
+    ground = (max(box["bottom"] for box in before) - 4 - sheet["y"] - sheet["height"] / 2) / scale
+    draw(desk, DESKTOP, [[(-1.1, ground), (0, ground), (1.1, ground)]])
+    wait_for_photos(desk, lambda d: d.execute_script(f"return JSON.parse({STORED}).marks.at(-1).kind") == "pen")
+    assert [round(one["width"]) for one in desk.execute_script(boxes)] == [round(one["width"]) for one in before]
+    assert labels(desk)[0] == "car"
