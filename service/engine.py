@@ -38,10 +38,10 @@ from sketch_search.service.schemas.search import (
 )
 from sketch_search.service.search import ReadText, Searcher, TextTowers, continue_page, next_place
 from sketch_search.service.settings import Settings, index_path
-from sketch_search.service.sharding import IndexedGallery
 
 if TYPE_CHECKING:  # A search does without: the methods that need them import them.
     from sketch_search.service.schemas import explain as answers
+    from sketch_search.service.sharding import IndexedGallery
 
 
 def name_network(settings: Settings, system: System | None = None) -> str | Path:

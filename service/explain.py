@@ -217,35 +217,13 @@ def explain(
     reading and decoding photos need no turn. Raises BadSearch without one picture to compare with; UnknownPhoto;
     PhotoUnavailable.
     """
-    start = time.perf_counter()
-    gallery, matcher, settings = searcher.gallery, searcher.matcher, searcher.settings
-
-    def encode(pixels: Pixels, modality: Modality) -> tuple[Observed, answers.ExplainedImage]:
-        prepared = matcher.preprocessing.normalise(pixels)
-        observed = compute(lambda: matcher.observe(prepared, modality))
-        return observed, _describe_image(pixels, observed, "JPEG" if modality == "photo" else "PNG")
-
-    def encode_photo(
-        entry: PhotoEntry, subject: Tokens | None = None
-    ) -> tuple[Observed, answers.ExplainedImage, Tokens | None]:
-        """Returns also the tokens of the part of the photo that is explained in its place."""
-        job = Job.preparing(matcher.preprocessing, "photo", settings.max_photo_pixels, parts=subject is not None)
-        with as_unavailable(entry):
-            opened = run(gallery.open_photo(entry.id), job)
-        pictures, best, part = [*map(np.asarray, (opened.image, *opened.parts))], 0, None
-        if subject is not None and opened.parts:
-            prepared = np.stack([*map(matcher.preprocessing.normalise, pictures)])
-            tokens, ret = compute(lambda: matcher.encode(prepared, "photo")), subject.without_patches
-            best = int(compute(lambda: matcher.scores(ret, tokens.without_patches, "ret"))[0].argmax())
-            if best:
-                part = tokens[[best]]
-        return *encode(pictures[best], "photo"), part
-
+    start, gallery, matcher, settings = time.perf_counter(), searcher.gallery, searcher.matcher, searcher.settings
+    encode_photo = partial(_encode_photo, searcher, run, compute)
     check_compared(sketch, params)
     entries = _entries_of(gallery, params)
     liked = None if params.like is None else gallery.photo(params.like)
     if sketch is not None:
-        subject, image = encode(sketch.whole, params.kind)
+        subject, image = _encode(matcher, compute, sketch.whole, params.kind)
     else:
         assert liked is not None
         subject, image, _ = encode_photo(liked)
@@ -257,19 +235,9 @@ def explain(
     paired = time.perf_counter()
     around = compute(lambda: Surroundings(gallery, subject.tokens, modality, settings))
     to_given = around.of_subject(params.nearest, excluded=liked)
-    tokens = [photo.tokens for photo, *_ in photos]
-    to_photos = compute(lambda: around.of_photos(tokens, params.nearest, entries))
-    things = list[Thing]()
-    in_photos: list[tuple[answers.ShownThing, ...]] = [()] * len(entries)
-    if sketch is not None and modality == "sketch" and gallery.regions_kept:
-        named, query, _ = _query_of(searcher, sketch, params, compute)
-        if query.things:
-            things_and_places = query.things, query.places
-            rows = gallery.rows_of_ids([entry.id for entry in entries])
-            things, in_photos = named, compute(lambda: _find_things(matcher, gallery, rows, *things_and_places))
-            for number, part in ((n, part) for n, (*_, part) in enumerate(photos) if part is not None):
-                alone = gallery_of(part, matcher, 1), np.zeros(1, np.int64)
-                (in_photos[number],) = compute(partial(_find_things, matcher, *alone, *things_and_places))
+    to_photos = compute(lambda: around.of_photos([photo.tokens for photo, *_ in photos], params.nearest, entries))
+    pictures = [part for *_, part in photos]
+    things, in_photos = _things_in_photos(searcher, sketch, params, entries, pictures, compute)
     located = time.perf_counter()
     columns = zip(entries, photos, explanations, to_photos, in_photos, strict=True)
     shown = [
@@ -293,6 +261,56 @@ def explain(
         generation=gallery.generation,
         model=matcher.config.name,
     )
+
+
+def _encode(
+    matcher: Matcher, compute: Compute, pixels: Pixels, modality: Modality
+) -> tuple[Observed, answers.ExplainedImage]:
+    prepared = matcher.preprocessing.normalise(pixels)
+    observed = compute(lambda: matcher.observe(prepared, modality))
+    return observed, _describe_image(pixels, observed, "JPEG" if modality == "photo" else "PNG")
+
+
+def _encode_photo(
+    searcher: Searcher, run: RunJob, compute: Compute, entry: PhotoEntry, subject: Tokens | None = None
+) -> tuple[Observed, answers.ExplainedImage, Tokens | None]:
+    """Returns also the tokens of the part of the photo that is explained in its place."""
+    matcher, most_pixels = searcher.matcher, searcher.settings.max_photo_pixels
+    job = Job.preparing(matcher.preprocessing, "photo", most_pixels, parts=subject is not None)
+    with as_unavailable(entry):
+        opened = run(searcher.gallery.open_photo(entry.id), job)
+    pictures, best, part = [*map(np.asarray, (opened.image, *opened.parts))], 0, None
+    if subject is not None and opened.parts:
+        prepared = np.stack([*map(matcher.preprocessing.normalise, pictures)])
+        tokens, ret = compute(lambda: matcher.encode(prepared, "photo")), subject.without_patches
+        best = int(compute(lambda: matcher.scores(ret, tokens.without_patches, "ret"))[0].argmax())
+        if best:
+            part = tokens[[best]]
+    return *_encode(matcher, compute, pictures[best], "photo"), part
+
+
+def _things_in_photos(
+    searcher: Searcher,
+    sketch: Drawing | None,
+    params: answers.ExplainParams,
+    entries: Sequence[PhotoEntry],
+    parts: Sequence[Tokens | None],
+    compute: Compute,
+) -> tuple[list[Thing], list[tuple[answers.ShownThing, ...]]]:
+    """Returns the things of a sketch, and where each photo, or the part that stands for it, shows them."""
+    matcher, gallery = searcher.matcher, searcher.gallery
+    if sketch is None or params.kind == "photo" or not gallery.regions_kept:
+        return [], [()] * len(entries)
+    named, query, _ = _query_of(searcher, sketch, params, compute)
+    if not query.things:
+        return [], [()] * len(entries)
+    rows = gallery.rows_of_ids([entry.id for entry in entries])
+    shown = compute(lambda: _find_things(matcher, gallery, rows, query.things, query.places))
+    for number, part in enumerate(parts):
+        if part is not None:
+            alone = gallery_of(part, matcher, 1), np.zeros(1, np.int64)
+            (shown[number],) = compute(partial(_find_things, matcher, *alone, query.things, query.places))
+    return named, shown
 
 
 def _describe_image(pixels: Pixels, observed: Observed, file_format: str) -> answers.ExplainedImage:

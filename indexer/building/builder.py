@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -268,10 +268,6 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
     if changed:
         progress.start("clustering")
     written = backend.write(_draft_generation(plan, backend, bad) if changed else None)
-    skipped = listing.skipped
-    if count := len(settled.removed_before):
-        files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
-        skipped += (f"{files} removed under another name; `sketch-search index add PATH` shows it again",)
     return BuildReport(
         **vars(written),
         changed=changed,
@@ -283,7 +279,7 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
         bad_before=bad_before,
         incomplete=tuple(sorted(shown_path(names, *file) for file in backend.incomplete)),
         unlisted=listing.unlisted,
-        skipped=skipped,
+        skipped=(*listing.skipped, *_removed_before(settled)),
         prefixes=tuple(root.name for root in roots) if len(current.roots) == 1 < len(roots) else (),
         system=plan.settings.system,
         embedder=plan.settings.embedder.description,
@@ -291,6 +287,12 @@ def run_plan(plan: BuildPlan, backend: Backend, progress: Progress) -> BuildRepo
         seconds=time.monotonic() - started,
         index=backend.path,
     )
+
+
+def _removed_before(settled: Settled) -> Iterator[str]:
+    if count := len(settled.removed_before):
+        files = "1 file of a photo that was" if count == 1 else f"{count} files of photos that were"
+        yield f"{files} removed under another name; `sketch-search index add PATH` shows it again"
 
 
 def _rows_without_boxes(plan: BuildPlan) -> Mapping[str, npt.NDArray[np.bool_]]:

@@ -127,17 +127,21 @@ def serve_until_stopped(
 
         app.state.announce = announce
         if threading.current_thread() is threading.main_thread():
-            # uvicorn raises the signal that stopped it again, which would kill this process.
-            before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-            opened.callback(signal.signal, signal.SIGTERM, before)
-            # A terminal or session that ends sends SIGHUP, which nohup has ignored.
-            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-                signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-                opened.callback(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+            _stop_by_signals(opened)
         server = uvicorn.Server(server_config(app))
         with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has stopped
             server.run(sockets=listeners)
     return 0 if server.started else 1
+
+
+def _stop_by_signals(opened: ExitStack) -> None:
+    # uvicorn raises the signal that stopped it again, which would kill this process.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    opened.callback(signal.signal, signal.SIGTERM, before)
+    # A terminal or session that ends sends SIGHUP, which nohup has ignored.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+        opened.callback(signal.signal, signal.SIGHUP, signal.SIG_DFL)
 
 
 def serve_indexing(settings: Settings, folders: Sequence[indexer.Address], *, browser: bool) -> int:

@@ -88,11 +88,17 @@ def create_app(
     apart = chosen.metrics_port is not None
     app.include_router(monitoring, dependencies=[] if apart else [Depends(require_key)], include_in_schema=not apart)
     app.include_router(page)
+    _add_handlers(app, chosen, metrics)
+    return app
+
+
+def _add_handlers(app: FastAPI, chosen: Settings, metrics: Metrics) -> None:
     for error in HTTP_ERRORS:
         app.exception_handler(error)(_answer_typed)
     app.exception_handler(RequestValidationError)(_answer_invalid)
     app.exception_handler(HTTPException)(_answer_http)
     # The one added last is the outermost.
+    apart = chosen.metrics_port is not None
     app.add_middleware(LimitMiddleware, per_minute=chosen.rate_limit, metrics_apart=apart)
     if chosen.cors_origins:
         app.add_middleware(
@@ -111,7 +117,6 @@ def create_app(
         origins=chosen.cors_origins,
         framed=bool(chosen.frame_ancestors),
     )
-    return app
 
 
 async def _answer_typed(request: Request, error: Exception) -> Response:

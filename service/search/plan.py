@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
@@ -121,8 +121,7 @@ def plan_search(
         raise BadSearch("places=yes compares regions of photos, which this index does not keep: leave places out.")
     usual = settings.system or of_index
     system = options.system or ("default" if options.beyond_two_stage or subject != "drawing" else usual)
-    quality = "best" if system == "two-stage" else options.quality or settings.quality
-    variants = options.variants
+    quality, variants = "best" if system == "two-stage" else options.quality or settings.quality, options.variants
     if quality == "draft":
         quality, variants = settings.quality, 1
     options = options.model_copy(update={"k": options.k or settings.default_k, "system": system, "quality": quality})
@@ -134,11 +133,9 @@ def plan_search(
         # It encodes only the sketch itself.
         options = options.model_copy(update={"variants": options.variants or 1})
         return options, Plan.two_stage(results, options.nprobe, fold=options.fold)
-    name = options.method
-    if name == "auto":
-        by_ret = subject in ("photo", "words") or quality == "fast" or tokens_kept == 1
-        name = "ret" if by_ret else matcher.best_method
-    method = check_method(name, matcher, tokens_kept)
+    by_ret = subject in ("photo", "words") or quality == "fast" or tokens_kept == 1
+    usual_method = "ret" if by_ret else matcher.best_method
+    method = check_method(usual_method if options.method == "auto" else options.method, matcher, tokens_kept)
     if method == "ret" and options.rerank is not None:
         raise BadSearch("rerank limits the relation network, which method 'ret' does not use: leave rerank out.")
     if things > 1 and regions and options.method == "auto" and quality != "fast":
@@ -163,6 +160,56 @@ def plan_search(
     return options.model_copy(update={"variants": variants}), plan
 
 
+@dataclass(frozen=True)
+class _Rule:
+    """An option, what it does, whether a query gives it, and the subjects that it goes with."""
+
+    option: str
+    does: str
+    is_given: Callable[[TunedQuery], bool]
+    goes_with: tuple[Subject, ...]
+
+
+_SUBJECTS: Mapping[Subject, str] = {
+    "drawing": "a drawing",
+    "things": "several things",
+    "photo": "a photo",
+    "words": "liked photos or a word",
+    "filters": "filters",
+}
+_SINGLE: tuple[Subject, ...] = ("drawing",)
+_DRAWN: tuple[Subject, ...] = ("drawing", "things")
+_UNDIVIDED: tuple[Subject, ...] = ("drawing", "photo", "words", "filters")
+_RULES = (
+    _Rule("system", "system=two-stage searches by a single picture", lambda q: q.system == "two-stage", _SINGLE),
+    _Rule(
+        "method",
+        "method={} compares tokens of a single drawing",
+        lambda q: q.method not in ("auto", "ret"),
+        _SINGLE,
+    ),
+    _Rule(
+        "rerank",
+        "rerank limits the relation network, which scores a single drawing",
+        lambda q: q.rerank is not None,
+        _SINGLE,
+    ),
+    _Rule("things", "things=one leaves a single picture whole", lambda q: q.things == "one", _UNDIVIDED),
+    _Rule("thing_text", "thing_text names drawn things", lambda q: bool(q.thing_text), _DRAWN),
+    _Rule("places", "places=yes compares the places of drawn things", lambda q: q.places == "yes", _DRAWN),
+)
+# The options that need a ranking, and whether a query gives them.
+_OF_RANKING: Mapping[str, Callable[[TunedQuery], bool]] = {
+    "system": lambda q: q.system == "two-stage",
+    "quality": lambda q: q.quality not in (None, "draft"),
+    "nprobe": lambda q: q.nprobe is not None,
+    "method": lambda q: q.method != "auto",
+    "view": lambda q: q.view == "groups",
+    "kind": lambda q: q.kind == "photo",
+    "diffuse": lambda q: bool(q.diffuse),
+}
+
+
 def check_options(options: TunedQuery, pictures: int) -> Subject:
     """Returns what a query mainly is with so many pictures or things.
 
@@ -176,33 +223,12 @@ def check_options(options: TunedQuery, pictures: int) -> Subject:
         subject = "filters"
     else:
         raise BadSearch("The query is empty: send a sketch, or set like, text or a filter.")
-    of_ranking = {
-        "system": options.system == "two-stage",
-        "quality": options.quality not in (None, "draft"),
-        "nprobe": options.nprobe is not None,
-        "method": options.method != "auto",
-        "view": options.view == "groups",
-        "kind": options.kind == "photo",
-        "diffuse": options.diffuse,
-    }
-    if subject == "filters" and (names := [name for name, value in of_ranking.items() if value]):
+    if subject == "filters" and (names := [name for name, is_given in _OF_RANKING.items() if is_given(options)]):
         raise BadSearch(f"Options of a ranking do not go with filters alone: leave {', '.join(names)} out.")
-    several, drawn = subject == "things", subject in ("drawing", "things")
-    unsuited = {
-        "system=two-stage searches by a single picture": subject != "drawing" and options.system == "two-stage",
-        f"method={options.method} compares tokens of a single drawing": subject != "drawing"
-        and options.method not in ("auto", "ret"),
-        "rerank limits the relation network, which scores a single drawing": subject != "drawing"
-        and options.rerank is not None,
-        "things=one leaves a single picture whole": several and options.things == "one",
-        "thing_text names drawn things": not drawn and options.thing_text,
-        "places=yes compares the places of drawn things": not drawn and options.places == "yes",
-    }
-    others = {"things": "several things", "photo": "a photo", "words": "liked photos or a word", "filters": "filters"}
-    for does, is_given in unsuited.items():
-        if is_given:
-            option = does.partition(" ")[0].partition("=")[0]
-            raise BadSearch(f"{does}, not {others[subject]}: leave {option} out.")
+    for rule in _RULES:
+        if subject not in rule.goes_with and rule.is_given(options):
+            does = rule.does.format(options.method)
+            raise BadSearch(f"{does}, not {_SUBJECTS[subject]}: leave {rule.option} out.")
     return subject
 
 

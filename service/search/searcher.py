@@ -39,10 +39,10 @@ from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
 from sketch_search.service.schemas.search import Cluster, DetectedBox, Group, SearchResponse, SearchResult, SeenThing
 from sketch_search.service.search.plan import GROUPED, ReadText, Stopwatch, check_options, plan_search
 from sketch_search.service.settings import Settings
-from sketch_search.service.sharding import IndexedGallery
 
 if TYPE_CHECKING:
     from sketch_search.service.schemas.explain import LocateParams
+    from sketch_search.service.sharding import IndexedGallery
 
 
 # Groups in the order of their first photos: each has the indices of its photos among the grouped ones, ascending.
@@ -146,7 +146,7 @@ NO_TEXT = ReadText()
 class Searcher:
     """Searches a gallery with the checkpoint that made its tokens."""
 
-    def __init__(self, gallery: IndexedGallery, matcher: Matcher, settings: Settings | None = None) -> None:
+    def __init__(self, gallery: "IndexedGallery", matcher: Matcher, settings: Settings | None = None) -> None:
         self.matcher, self.gallery = matcher, gallery
         self.settings = settings or Settings.model_construct()
 
