@@ -55,8 +55,8 @@ REPEATED, ALIKE, BODY, LEAST_BODY, LEAST_FLAT = 3, 0.6, 12, 0.055, 0.4
 # have one; none was divided because of it.
 SPANNED, THICK, STEEP, NEAR, OF_LINE = 0.95, 6, 0.15, 3, 0.8
 # What stands on a line has at least such a side, as a share of the square, and such a proportion, and is covered by the
-# thing beside it up to the share COVERED.
-LEAST_STANDING, LEAST_WIDE, COVERED = 0.15, 0.25, 0.15
+# thing beside it up to the share COVERED. One thing has at most the share SHORT of the line's length.
+LEAST_STANDING, LEAST_WIDE, COVERED, SHORT = 0.15, 0.25, 0.15, 0.6
 Labels: TypeAlias = NDArray[np.int64]
 
 
@@ -248,6 +248,9 @@ def _stand_apart(rest: Labels, whole: Labels, line: NDArray[np.bool_]) -> bool:
     before, after = int(whole.max()) + 1, int(rest.max()) + 1
     if lines and 0 < after < before:
         return True
+    if after == before == 1:
+        lengths = [np.ptp(np.flatnonzero(of.any(axis=0))) for of in (rest >= 0, line)]
+        return bool(lengths[0] <= SHORT * lengths[1])
     if after < 2 or after < before - lines:
         return False
     places = [np.argwhere(rest == number) for number in range(after)]

@@ -101,9 +101,10 @@ def test_a_line_from_side_to_side_is_of_no_thing_and_joins_none() -> None:
     assert set(by_strokes[strokes == len(boxes)]) == {SPECK}
     # As a person said, it is a thing.
     assert (divide(PATCHES, drawn, strokes, np.array([-1, -1, -1, 5])) != SPECK).all()
-    # One thing keeps it, and so does what a line joins only in part, or steeply.
+    assert (divide(PATCHES, on_line(LEFT)) == SPECK).any(), "one thing stands on it, too"
+    # What is nearly as long keeps it, and so does what a line joins only in part, or steeply.
     for one in (
-        on_line(LEFT),
+        on_line((20, 60, 150, 108)),
         on_line(*boxes, ends=((1, 112), (100, 110))),
         on_line(*boxes, ends=((1, 140), (166, 80))),
     ):
