@@ -7,13 +7,13 @@ from sketch_search import import_late, share
 if TYPE_CHECKING:
     from sketch_search.model.engine import ModelConfig, Tokens
     from sketch_search.model.errors import ModelError
-    from sketch_search.model.explanation import Explanation
+    from sketch_search.model.explanation import PairExplanation
     from sketch_search.model.loading import load, where_it_computes
     from sketch_search.model.matcher import Matcher
 
 share(__name__)
 
-__all__ = ["Explanation", "Matcher", "ModelConfig", "ModelError", "Tokens", "load", "where_it_computes"]
+__all__ = ["Matcher", "ModelConfig", "ModelError", "PairExplanation", "Tokens", "load", "where_it_computes"]
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _HOMES = ("errors", "engine", "explanation", "matcher", "loading")

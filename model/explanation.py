@@ -20,7 +20,7 @@ _PLACE, _THING = 0.05, 1 / 8
 
 
 @dataclass(frozen=True)
-class Explanation:
+class PairExplanation:
     """The explanation of one pair. Cells of the patch grid are counted row by row from the top left.
 
     If two photos are compared, the first one has the sketch's place.
@@ -71,13 +71,13 @@ class Explanation:
 
 def compare(
     engine: Engine, sketch: Observed, photo: Observed, ret_distance: float, relation_score: float | None
-) -> Explanation:
+) -> PairExplanation:
     """Explains a pair of observed pictures by all of their patches. Networks with one vector compare none."""
     all_tokens = photo.tokens if photo.everything is None else photo.everything
     aligned = engine.align(sketch.tokens, all_tokens)
     patches = (sketch.tokens.patches[0], all_tokens.patches[0]) if aligned is None else (aligned.sketch, aligned.photo)
     influence = () if relation_score is None else influential_pairs(engine, sketch.tokens, photo.tokens, relation_score)
-    return Explanation(
+    return PairExplanation(
         grid=engine.config.grid,
         sketch=sketch.attention,
         photo=photo.attention,
@@ -120,13 +120,13 @@ def _spread_out(places: NDArray[np.float64], weights: NDArray[np.floating]) -> N
     return (places - mean) / np.maximum(spread, 1)
 
 
-def compare_photos(liked: Observed, photo: Observed) -> Explanation:
+def compare_photos(liked: Observed, photo: Observed) -> PairExplanation:
     """Explains why photos are similar. Patches are compared as encoded, minus their mean, without repeated ones."""
     first, second = (unit(seen.tokens.ret[0]) for seen in (liked, photo))
     patches, others = liked.tokens.patches[0], photo.tokens.patches[0]
     here, there = _distinct(patches), _distinct(others)
     mean = np.concatenate([patches, others]).mean(axis=0) if len(patches) + len(others) else np.float32(0)
-    return Explanation(
+    return PairExplanation(
         grid=liked.attention.blocks.shape[-1],
         sketch=liked.attention,
         photo=photo.attention,

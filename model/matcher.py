@@ -37,7 +37,7 @@ from sketch_search.model.engine.graphs import VERSION
 from sketch_search.model.engine.parting import SIDE
 from sketch_search.model.engine.surface import processor
 from sketch_search.model.errors import ModelError
-from sketch_search.model.explanation import Explanation, compare
+from sketch_search.model.explanation import PairExplanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, check_modality, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.ranking import diffuse, evidence_of_undiffused, likenesses, weigh
@@ -444,12 +444,12 @@ class Matcher:
                 out[row, start : start + len(chunk)] = self.engine.relate(sketches[row : row + 1], chunk)
         return out
 
-    def explain(self, sketch: Image.Image, photo: Image.Image) -> Explanation:
+    def explain(self, sketch: Image.Image, photo: Image.Image) -> PairExplanation:
         """Explains why ``photo`` matches ``sketch``. Raises BlankSketch."""
         drawn, seen = self.prepare(sketch, "sketch"), self.prepare(photo, "photo")
         return self.compare(self.observe(drawn, "sketch"), self.observe(seen, "photo"))
 
-    def compare(self, sketch: Observed, photo: Observed) -> Explanation:
+    def compare(self, sketch: Observed, photo: Observed) -> PairExplanation:
         """Explains a pair of observed pictures, with the scores of a search."""
         score = None
         if self.calibration.relation_trained:

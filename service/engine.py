@@ -1,4 +1,4 @@
-"""Opens a checkpoint and the index made with it. Server, command line and library all search by ``Engine``."""
+"""Opens a checkpoint and the index made with it. Server, command line and library all search by ``SearchEngine``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sketch_search.service.schemas.query import PageParams, PhotosParams, Search
 from sketch_search.service.schemas.search import (
     ClusterResponse,
     DetectedBox,
-    Photo,
+    ListedPhoto,
     PhotoFacts,
     PhotosResponse,
     SearchResponse,
@@ -55,7 +55,7 @@ def open_matcher(settings: Settings, system: System | None = None) -> Matcher:
     return load(name, device=settings.device, dtype=settings.dtype, variants=settings.variants)
 
 
-class Engine:
+class SearchEngine:
     """A checkpoint and a gallery: one index, or shards. The methods block; any thread may call them."""
 
     def __init__(
@@ -207,7 +207,7 @@ class Engine:
             addresses = [self.gallery.address_of(path) for path in entry.paths] if files else []
             # A name may contain bytes that are not valid text.
             shown = tuple(path.encode(errors="surrogateescape").decode(errors="replace") for path in addresses)
-            photos.append(Photo.of(entry, self._settings, files=shown))
+            photos.append(ListedPhoto.of(entry, self._settings, files=shown))
         return PhotosResponse(photos=tuple(photos))
 
     def reveal(self, entry: PhotoEntry) -> None:
@@ -241,7 +241,7 @@ class Engine:
         if not len(rows) and gallery.missing:
             raise ShardsLost(gallery.missing)
         entries = gallery.entries(rows[page.offset : page.offset + k])
-        photos = tuple(Photo.of(entry, self._settings) for entry in entries)
+        photos = tuple(ListedPhoto.of(entry, self._settings) for entry in entries)
         return ClusterResponse(id=cluster_id, size=len(rows), offset=page.offset, photos=photos)
 
     def info(self) -> tuple[answers.ModelInfo, answers.IndexInfo]:

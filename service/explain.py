@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sketch_search.indexer import PhotoEntry
-from sketch_search.model import Explanation, Matcher, search
+from sketch_search.model import Matcher, PairExplanation, search
 from sketch_search.model.decoding import Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Method, Modality, Observed, Tokens
 from sketch_search.model.explanation import compare_photos
@@ -325,7 +325,7 @@ def _describe_image(pixels: Pixels, observed: Observed, file_format: str) -> ans
 
 
 def _describe_photo(
-    image: answers.ExplainedImage, explanation: Explanation, rank: int, **of_index: Any
+    image: answers.ExplainedImage, explanation: PairExplanation, rank: int, **of_index: Any
 ) -> answers.ExplainedPhoto:
     crossed = None
     if (aligned := explanation.aligned) is not None:

@@ -22,7 +22,7 @@ from sketch_search.answers import Picture, Searches, Sketches, check, picture_by
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, Modality, Tokens, default_checkpoint, unit
 from sketch_search.model.terminal import printable
-from sketch_search.service.engine import Engine, name_network, open_matcher
+from sketch_search.service.engine import SearchEngine, name_network, open_matcher
 from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.schemas.explain import ExplainParams, ExplainResponse
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery
@@ -40,7 +40,7 @@ class Gallery(Searches):
 
     def __init__(self, settings: Settings, matcher: Matcher | None = None) -> None:
         self.matcher = open_matcher(settings) if matcher is None else matcher
-        self._engine: Engine | None = Engine(settings, self.matcher)
+        self._engine: SearchEngine | None = SearchEngine(settings, self.matcher)
 
     @classmethod
     def open(
@@ -84,7 +84,7 @@ class Gallery(Searches):
         return self.engine.gallery.photo_count
 
     @property
-    def engine(self) -> Engine:
+    def engine(self) -> SearchEngine:
         """The index and the network. Raises ValueError once the gallery is closed."""
         if self._engine is None:
             raise ValueError("this gallery is closed; open it again")

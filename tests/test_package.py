@@ -1,5 +1,6 @@
 """The source distribution and the wheel made of it, run where other modules have the names of the packages."""
 
+import ast
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import tarfile
 import zipfile
+from collections import Counter
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -132,6 +134,15 @@ def test_no_files_import_each_other_in_a_circle_even_for_types_alone() -> None:
     # What the package itself exports is imported when it is asked for.
     files = graph.modules - {"sketch_search"}
     TopologicalSorter({file: graph.find_modules_directly_imported_by(file) & files for file in files}).prepare()
+
+
+def test_no_two_classes_of_the_product_have_one_name() -> None:
+    names = Counter[str]()
+    for file in (file for package in PACKAGES for file in sorted((CHECKOUT / package).rglob("*.py"))):
+        if "training" not in file.parts:
+            names.update(node.name for node in ast.parse(read(file)).body if isinstance(node, ast.ClassDef))
+    # The one of the library is opened by users; the other is what a ranking asks.
+    assert {name for name, count in names.items() if count > 1} == {"Gallery"}
 
 
 def test_the_distributions_describe_themselves_as_an_index_wants_it_and_hold_no_tests(built: Built) -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageOps
 from sketch_search import model
 from sketch_search.model.engine import Modality, Observed, unit
 from sketch_search.model.errors import ModelError
-from sketch_search.model.explanation import Explanation
+from sketch_search.model.explanation import PairExplanation
 from sketch_search.model.images import Pixels
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42a5c9")
@@ -55,7 +55,7 @@ def best_photos(matcher: model.Matcher, sketch: Seen, paths: Sequence[Path]) -> 
     return [look(matcher, paths[row], "photo") for row in order.tolist()]
 
 
-def compare(matcher: model.Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[Explanation]:
+def compare(matcher: model.Matcher, sketch: Seen, photos: Iterable[Seen]) -> list[PairExplanation]:
     """Compares a sketch with at least one photo. Raises ModelError for a network that compares no patches."""
     explanations = [matcher.compare(sketch.observed, photo.observed) for photo in photos]
     if not explanations[0].correspondence.size:
@@ -63,7 +63,7 @@ def compare(matcher: model.Matcher, sketch: Seen, photos: Iterable[Seen]) -> lis
     return explanations
 
 
-def rebuild(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation]) -> Image.Image:
+def rebuild(sketch: Seen, photos: Sequence[Seen], explanations: Sequence[PairExplanation]) -> Image.Image:
     """Rebuilds a sketch of the closest patches after cross-attention (eq. 8), as in ZSE-SBIR's Fig. 7 (a)."""
     canvas, grid = _pale(sketch), explanations[0].grid
     best: dict[int, tuple[float, Pixels]] = {}
@@ -95,7 +95,7 @@ def rebuild_from_all(matcher: model.Matcher, sketch: Seen, paths: Iterable[Path]
     return Image.fromarray(canvas)
 
 
-def draw_selection(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image:
+def draw_selection(sketch: Seen, photo: Seen, explanation: PairExplanation) -> Image.Image:
     """Draws both pictures, and what each token selection left, of self- and cross-attention, as in Fig. 4."""
     left, grid = explanation.photo_cells, explanation.grid
     of_sketch, of_photo = (list(seen.observed.attention.kept) for seen in (sketch, photo))
@@ -115,7 +115,7 @@ def draw_attention(pictures: Sequence[Seen]) -> Image.Image:
     return tile(rows, downwards=True)
 
 
-def strongest_regions(explanation: Explanation, count: int = 2) -> list[int]:
+def strongest_regions(explanation: PairExplanation, count: int = 2) -> list[int]:
     """Chooses the cells of a sketch with the strongest matches that do not touch each other."""
     grid, chosen = explanation.grid, list[int]()
     for cell, _, _ in explanation.matches():
@@ -125,7 +125,7 @@ def strongest_regions(explanation: Explanation, count: int = 2) -> list[int]:
     return chosen
 
 
-def region_at(explanation: Explanation, place: tuple[float, float]) -> int:
+def region_at(explanation: PairExplanation, place: tuple[float, float]) -> int:
     """Finds the compared cell of a sketch that is nearest to a place, (x, y) in 0..1."""
     cells = explanation.sketch_cells
     centres = (np.stack([cells % explanation.grid, cells // explanation.grid], axis=1) + 0.5) / explanation.grid
@@ -133,7 +133,11 @@ def region_at(explanation: Explanation, place: tuple[float, float]) -> int:
 
 
 def draw_matches(
-    sketch: Seen, photos: Sequence[Seen], explanations: Sequence[Explanation], regions: Sequence[int], count: int = 1
+    sketch: Seen,
+    photos: Sequence[Seen],
+    explanations: Sequence[PairExplanation],
+    regions: Sequence[int],
+    count: int = 1,
 ) -> Image.Image:
     """Draws regions of a sketch, and in their colours the ``count`` best of each photo, as in Figs. 6 and 8 (a)."""
     grid, colours = explanations[0].grid, dict(zip(regions, COLOURS, strict=False))
@@ -144,7 +148,7 @@ def draw_matches(
     return tile(marked)
 
 
-def draw_influence(sketch: Seen, photo: Seen, explanation: Explanation) -> Image.Image | None:
+def draw_influence(sketch: Seen, photo: Seen, explanation: PairExplanation) -> Image.Image | None:
     """Draws the pair that the score rests on most, and by how much, as in Fig. 8 (b); None if no pair counts."""
     if not explanation.influence:
         return None

@@ -15,12 +15,12 @@ from sketch_search.model.files import read_regular
 from sketch_search.model.terminal import printable, printable_json
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import PictureKind, SearchQuery
-from sketch_search.service.schemas.search import Group, SearchResponse, SearchResult
+from sketch_search.service.schemas.search import ResultGroup, SearchResponse, SearchResult
 from sketch_search.service.settings import Settings, answers_by, find_server, index_path, is_loopback
 
 if TYPE_CHECKING:
     from sketch_search.model.images import Drawing
-    from sketch_search.service.engine import Engine
+    from sketch_search.service.engine import SearchEngine
 
 # The most seconds without an answer of the server, and the most bytes of the name of a generation.
 _PATIENCE, _MAX_NAME = 5, 1024
@@ -152,7 +152,7 @@ def explain(
 @contextmanager
 def _opened(
     settings: Settings, pictures: Sequence[str | Path], query: SearchQuery
-) -> "Iterator[tuple[Engine, Drawing | None]]":
+) -> "Iterator[tuple[SearchEngine, Drawing | None]]":
     """Opens the index, and prepares image files, or standard input where one is "-"."""
     sources = [None if picture == "-" else Path(picture) for picture in pictures]
     for source in sources:
@@ -162,13 +162,13 @@ def _opened(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from sketch_search.model.images import read_image_file
-    from sketch_search.service.engine import Engine, open_matcher
+    from sketch_search.service.engine import SearchEngine, open_matcher
 
     data = []
     for source in sources:
         with _naming(source):
             data.append(read_image_file(source or sys.stdin.buffer))
-    with closing(Engine(settings, open_matcher(settings))) as engine:
+    with closing(SearchEngine(settings, open_matcher(settings))) as engine:
         # For a single picture, errors name its file.
         with _naming(sources[0] if len(sources) == 1 else None):
             prepared = engine.prepare(data, query) if data else None
@@ -186,7 +186,7 @@ def _naming(picture: Path | None) -> Iterator[None]:
         raise type(error)(f"{picture}: {error}") from error
 
 
-def _photo_id(engine: "Engine", photo: str) -> str:
+def _photo_id(engine: "SearchEngine", photo: str) -> str:
     """Returns the id of a photo given by id or path. Raises BadInvocation."""
     return photo if _ID.fullmatch(photo) else str(engine.gallery.photo_at(photo).id)
 
@@ -196,7 +196,7 @@ def results_table(answer: SearchResponse) -> str:
     return "\n".join([_HEADING, *(line for result in answer.results for line in _result_lines(result))])
 
 
-def groups_table(groups: Iterable[Group]) -> str:
+def groups_table(groups: Iterable[ResultGroup]) -> str:
     """Formats groups of look-alikes, each with its size and best photos."""
     lines = [f"{'group':>5}  {'photos':>6}  {_HEADING}"]
     for group in groups:

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from sketch_search.model.images import MAX_THINGS
 from sketch_search.service import errors
-from sketch_search.service.engine import Engine
+from sketch_search.service.engine import SearchEngine
 from sketch_search.service.http.middleware import cookie_name, network
 from sketch_search.service.serving import Builder, Live, Metrics, Worker
 from sketch_search.service.serving.worker import (
@@ -316,12 +316,12 @@ async def has_token(ctx: Ctx, token: Annotated[str | None, _token] = None) -> bo
 HasToken = Annotated[bool, Depends(has_token)]
 
 
-async def engine_in_use(ctx: Ctx) -> Engine:
+async def engine_in_use(ctx: Ctx) -> SearchEngine:
     """Returns the engine in use. Its files stay open until the answer is sent, however slow the client is."""
     return ctx.live.engine()
 
 
-InUse = Annotated[Engine, Depends(engine_in_use)]
+InUse = Annotated[SearchEngine, Depends(engine_in_use)]
 
 
 def may_reveal(trusted: bool, ctx: Context) -> bool:

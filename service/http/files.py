@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from sketch_search import service
 from sketch_search.indexer import PhotoEntry, PhotoUnavailable
-from sketch_search.service.engine import Engine
+from sketch_search.service.engine import SearchEngine
 from sketch_search.service.errors import BrokenOff, NotFound, QueueFull
 from sketch_search.service.http.context import Context, Ctx
 from sketch_search.service.http.middleware import cookie_name
@@ -74,7 +74,7 @@ class _Sink(io.RawIOBase):
 
 
 async def parts(
-    ctx: Context, engine: Engine, entry: PhotoEntry, size: int, part: range | None = None
+    ctx: Context, engine: SearchEngine, entry: PhotoEntry, size: int, part: range | None = None
 ) -> AsyncIterator[bytes]:
     """Yields the bytes of a photo's file, with at most PART in memory, however slow the client is."""
     selected = part or range(size)
@@ -88,7 +88,7 @@ async def parts(
             raise BrokenOff(str(error)) from error
 
 
-async def zip_photos(ctx: Context, engine: Engine, photos: Sequence[PhotoEntry]) -> AsyncIterator[bytes]:
+async def zip_photos(ctx: Context, engine: SearchEngine, photos: Sequence[PhotoEntry]) -> AsyncIterator[bytes]:
     """Yields the bytes of a ZIP file with these photos, with at most one part in memory.
 
     A text file in the archive names those that are gone or have changed.

@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from sketch_search.indexer import PhotoEntry, PhotoFilter, count_files, read_summary
 from sketch_search.model.images import MAX_STROKES, MAX_THINGS, SKETCH_FORMATS, Drawing
-from sketch_search.service.engine import Engine
+from sketch_search.service.engine import SearchEngine
 from sketch_search.service.errors import ErrorResponse, Forbidden, NotFound, NotReady
 from sketch_search.service.gallery import file_manager
 from sketch_search.service.http.context import (
@@ -178,7 +178,7 @@ async def _receive(ctx: Context) -> Sent:
 
 
 async def _prepare(
-    ctx: Context, engine: Engine, client: str, sent: Sent, options: queries.SearchQuery | answers.LocateParams
+    ctx: Context, engine: SearchEngine, client: str, sent: Sent, options: queries.SearchQuery | answers.LocateParams
 ) -> Drawing | None:
     prepare = partial(engine.prepare, sent.pictures, options, strokes=sent.strokes)
     return await ctx.worker.prepare(client, prepare) if sent.pictures else None
@@ -287,7 +287,7 @@ async def thumbnail(ctx: Ctx, engine: InUse, entry: Entry, params: FromQuery[que
     return await _thumbnail(ctx, engine, entry, params.size)
 
 
-async def _thumbnail(ctx: Context, engine: Engine, entry: PhotoEntry, size: int) -> Response:
+async def _thumbnail(ctx: Context, engine: SearchEngine, entry: PhotoEntry, size: int) -> Response:
     headers = {"ETag": f'"{entry.content_hash}-{size}"', **_REVALIDATED}
     if unchanged := not_modified(ctx.request, headers):
         return unchanged

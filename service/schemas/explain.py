@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from sketch_search.model.answers import InfluentialPair, ProgressState, UnreadFile
 from sketch_search.model.limits import Places, System
 from sketch_search.service.schemas import query
-from sketch_search.service.schemas.search import DetectedBox, Photo, SeenThing, optional
+from sketch_search.service.schemas.search import DetectedBox, ListedPhoto, SeenThing, optional
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -88,7 +88,7 @@ class MatchedCells(BaseModel):
     cosine: float
 
 
-class NearPhoto(Photo):
+class NearPhoto(ListedPhoto):
     """A photo of the index that looks like the sketch, or like a photo, by [Ret] alone: before diffusion."""
 
     cosine: float = Field(
@@ -119,7 +119,7 @@ class ShownThing(BaseModel):
     colour_distance: float | None = Field(description="From the thing's colours, CIE76; null if these do not count.")
 
 
-class LocatedPhoto(Photo):
+class LocatedPhoto(ListedPhoto):
     """A photo of the index, and where it shows the things."""
 
     things: tuple[ShownThing, ...] = Field(description="Each of `things` of the drawing; empty without them.")
@@ -140,7 +140,7 @@ class LocateResponse(BaseModel):
     model: str = Field(description="The checkpoint's name.")
 
 
-class ExplainedPhoto(ExplainedImage, Photo):
+class ExplainedPhoto(ExplainedImage, ListedPhoto):
     """A photo of the index, compared with the sketch or with the photo in its place."""
 
     relation_score: float | None = Field(description="As in a search; null if it is untrained, or of photos.")

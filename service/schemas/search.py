@@ -23,7 +23,7 @@ def optional(description: str, default: object = None) -> Any:
     return Field(default=default, description=description, exclude_if=lambda value: value == default)
 
 
-class Photo(BaseModel):
+class ListedPhoto(BaseModel):
     """A photo of the index. Files with the same bytes are one photo with several paths."""
 
     id: int
@@ -46,7 +46,7 @@ class Photo(BaseModel):
 class PhotosResponse(BaseModel):
     """Photos requested by id."""
 
-    photos: tuple[Photo, ...] = Field(description="In the order asked for.")
+    photos: tuple[ListedPhoto, ...] = Field(description="In the order asked for.")
 
 
 class DetectedBox(BaseModel):
@@ -94,10 +94,10 @@ class ClusterResponse(BaseModel):
     id: int
     size: int = Field(description="Photos in it.")
     offset: int
-    photos: tuple[Photo, ...] = Field(description="By id.")
+    photos: tuple[ListedPhoto, ...] = Field(description="By id.")
 
 
-class SearchResult(Photo):
+class SearchResult(ListedPhoto):
     """A photo found."""
 
     rank: int = Field(description="From 1, over all pages.")
@@ -114,7 +114,7 @@ class SearchResult(Photo):
     copies: tuple[int, ...] | None = optional("Only with fold=true: the ids of its near duplicates, best first.")
 
 
-class Group(BaseModel):
+class ResultGroup(BaseModel):
     """Photos of the ranking that look alike."""
 
     rank: int = Field(
@@ -178,7 +178,7 @@ class SearchResponse(BaseModel):
     """The answer to a search."""
 
     results: tuple[SearchResult, ...] = Field(description="Best first, ties by id; empty if groups are listed.")
-    groups: tuple[Group, ...] | None = optional("With view=groups, or if auto chose it: the groups, in order.")
+    groups: tuple[ResultGroup, ...] | None = optional("With view=groups, or if auto chose it: the groups, in order.")
     view: View | None = optional("Only with view=auto: the view chosen.")
     guesses: tuple[Guess, ...] = Field(
         default=(),

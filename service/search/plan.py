@@ -39,7 +39,7 @@ class ReadText:
 
 
 @dataclass(frozen=True)
-class _Attempt:
+class _LoadedTower:
     """An attempt to load an index's tower: when it ended, by the monotonic clock, and the error if it failed."""
 
     entry: EmbedderEntry
@@ -55,7 +55,7 @@ class TextTowers:
         self._device = device
         # One thread computes at a time: two would only slow each other down.
         self._lock = threading.Lock()
-        self._last: _Attempt | None = None
+        self._last: _LoadedTower | None = None
         # By the SHA-256 of the model's weights, and the text.
         self._texts: LRUCache[tuple[str | None, str], NDArray[np.float32]] = LRUCache(TEXTS_KEPT)
 
@@ -76,7 +76,7 @@ class TextTowers:
             self._texts[key] = vector = attempt.tower.text(text)
         return ReadText(vector, milliseconds=(time.perf_counter() - began) * 1000)
 
-    def _attempt(self, entry: EmbedderEntry) -> _Attempt:
+    def _attempt(self, entry: EmbedderEntry) -> _LoadedTower:
         """Returns the tower of this index, loading it if needed, or the reason why it cannot be loaded."""
         last = self._last
         if last is not None and last.entry == entry and (last.tower or time.monotonic() - last.ended < RETRY_SECONDS):
@@ -89,7 +89,7 @@ class TextTowers:
             tower = open_text_tower(entry, self._device)
         except EmbedderUnavailable as error:
             refusal = str(error)
-        self._last = _Attempt(entry, time.monotonic(), tower, refusal)
+        self._last = _LoadedTower(entry, time.monotonic(), tower, refusal)
         return self._last
 
 

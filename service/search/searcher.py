@@ -36,7 +36,14 @@ from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import SearchQuery, TunedQuery, View
-from sketch_search.service.schemas.search import Cluster, DetectedBox, Group, SearchResponse, SearchResult, SeenThing
+from sketch_search.service.schemas.search import (
+    Cluster,
+    DetectedBox,
+    ResultGroup,
+    SearchResponse,
+    SearchResult,
+    SeenThing,
+)
 from sketch_search.service.search.plan import GROUPED, ReadText, Stopwatch, check_options, plan_search
 from sketch_search.service.settings import Settings
 
@@ -448,7 +455,7 @@ class Searcher:
 
     def _take_page(
         self, ranked: Candidates, options: TunedQuery, plan: Plan, query: Query
-    ) -> tuple[tuple[SearchResult, ...], tuple[Group, ...] | None, View]:
+    ) -> tuple[tuple[SearchResult, ...], tuple[ResultGroup, ...] | None, View]:
         """Returns the requested photos or groups, and which of the two."""
         page, view = slice(options.offset, options.offset + (options.k or 0)), "photos"
         # A drawing of several things is a search for one photo.
@@ -465,11 +472,11 @@ class Searcher:
         ranks = [ranks[: 1 + MORE].tolist() for ranks in members]
         # All at once, since each call may be a round of requests to other machines.
         results = iter(self._describe(ranked, plan, query, [rank for of_group in ranks for rank in of_group]))
-        groups_shown = list[Group]()
+        groups_shown = list[ResultGroup]()
         for number, (group, of_group) in enumerate(zip(members, ranks, strict=True), options.offset + 1):
             best, *more = islice(results, len(of_group))
             others = tuple(shown.ids[group[1 + MORE :]].tolist())
-            groups_shown.append(Group(rank=number, size=len(group), best=best, more=tuple(more), others=others))
+            groups_shown.append(ResultGroup(rank=number, size=len(group), best=best, more=tuple(more), others=others))
         return (), tuple(groups_shown), "groups"
 
     def _describe(self, ranked: Candidates, plan: Plan, query: Query, ranks: Iterable[int]) -> tuple[SearchResult, ...]:

@@ -23,7 +23,7 @@ from sketch_search.model import Matcher, ModelError
 from sketch_search.model.decoding import RunJob
 from sketch_search.model.search import methods_of
 from sketch_search.model.terminal import printable
-from sketch_search.service.engine import Engine, open_matcher
+from sketch_search.service.engine import SearchEngine, open_matcher
 from sketch_search.service.errors import NotReady
 from sketch_search.service.gallery import LocalGallery, ThumbnailCache
 from sketch_search.service.schemas.explain import ShardInfo
@@ -208,12 +208,12 @@ class Live:
         self.looked = asyncio.Event()
         self.swaps = 0
 
-    def engine(self) -> Engine:
+    def engine(self) -> SearchEngine:
         """Returns an engine over the newest generation. Raises NotReady if none is open, or no shard answers."""
         if self._stopped:
             raise NotReady("The service has been stopped.")
         gallery = self.source.gallery()
-        return Engine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery)
+        return SearchEngine(self._settings, self._matcher(), self._thumbnails, self._run, self._towers(), gallery)
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:

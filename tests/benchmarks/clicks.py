@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sketch_search import Remote
 from sketch_search.model.training.corpus import Picture, read_class_folders, read_protocol
-from sketch_search.service.schemas.search import Group, Photo
+from sketch_search.service.schemas.search import ListedPhoto, ResultGroup
 
 # The number of groups that the person dislikes at once if none on the page is right.
 DISLIKED = 3
@@ -72,11 +72,11 @@ class Person:
     like: list[int] = field(default_factory=list)
     unlike: list[int] = field(default_factory=list)
 
-    def is_right(self, photo: Photo) -> bool:
+    def is_right(self, photo: ListedPhoto) -> bool:
         """Returns True if a photo shows what was drawn; equal files may lie in several folders."""
         return any(PurePosixPath(path).parent.name == self.label for path in photo.paths)
 
-    def click(self, groups: Sequence[Group]) -> None:
+    def click(self, groups: Sequence[ResultGroup]) -> None:
         shown = [group.best for group in groups] + [photo for group in groups for photo in group.more]
         right = [photo.id for photo in shown if self.is_right(photo)]
         if right:

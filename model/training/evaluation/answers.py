@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from sketch_search.model import engine
 from sketch_search.model.errors import ModelError
-from sketch_search.model.explanation import Explanation
+from sketch_search.model.explanation import PairExplanation
 from sketch_search.model.images import open_image
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search import Plan, Query, gallery_of, rank
@@ -354,7 +354,7 @@ def measure_parts(matcher: Matcher, corpus: Corpus, drawn: Corpus, canvases: int
     return parts | ({"pairs": evaluate(pairs, kept, "order", "places")} if kept else {})
 
 
-def order_kept(explanation: Explanation) -> tuple[float, float]:
+def order_kept(explanation: PairExplanation) -> tuple[float, float]:
     """Returns the share of tokens _APART whose matches keep their order, equal places half, and matches for each."""
     grid, matches = explanation.grid, explanation.matches()
     cells = np.array([(sketch, photo) for sketch, photo, _ in matches], np.int64)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sketch_search.model.engine import Aligned, Floats, Observed, SelfAttention, Tokens, sigmoid, unit
-from sketch_search.model.explanation import STRONGEST, Explanation, influential_pairs, lost_logits
+from sketch_search.model.explanation import STRONGEST, PairExplanation, influential_pairs, lost_logits
 from sketch_search.model.training.network import Tokens as Tensors
 from sketch_search.model.training.network import TorchEngine
 from sketch_search.model.training.network.vit import EncoderTrace
@@ -25,7 +25,7 @@ def observed(cells: list[int], features: Floats) -> Observed:
     return Observed(Tokens(features[None], np.array([cells])), nothing)
 
 
-def compare(network: Network, sketch: Observed, photo: Observed) -> Explanation:
+def compare(network: Network, sketch: Observed, photo: Observed) -> PairExplanation:
     return matcher_of(network).compare(sketch, photo)
 
 

@@ -16,7 +16,7 @@ from sketch_search.model.ranking import SHORTLIST, best_matches, estimate, promi
 from sketch_search.model.search import stages
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
 from sketch_search.service.commands import main
-from sketch_search.service.engine import Engine
+from sketch_search.service.engine import SearchEngine
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.explain import ExplainParams
 from sketch_search.service.schemas.query import TunedQuery
@@ -214,7 +214,7 @@ def test_near_duplicates_are_found_by_ret_and_the_relation_network_is_refused_wi
 
 
 def test_it_explains_by_the_photos_files(without: Path, diffusing: Searcher) -> None:
-    engine = Engine(Settings(index=without), diffusing.matcher)
+    engine = SearchEngine(Settings(index=without), diffusing.matcher)
     sketch = engine.prepare(encoded(draw_sketch()))
     model_info, index_info = engine.info()
     assert (model_info.methods, model_info.best_method, index_info.tokens) == (("ret",), "ret", 1)

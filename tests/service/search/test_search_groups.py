@@ -12,7 +12,7 @@ from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import Matcher
 from sketch_search.model.ranking import groups_of
 from sketch_search.service.schemas.query import TunedQuery, View
-from sketch_search.service.schemas.search import Group, SearchResult
+from sketch_search.service.schemas.search import ResultGroup, SearchResult
 from sketch_search.service.search import searcher as searcher_module
 from sketch_search.service.search.plan import GROUPED
 from sketch_search.service.search.searcher import is_far_ahead
@@ -26,7 +26,7 @@ def searcher(diffusing: Searcher) -> Searcher:
     return diffusing
 
 
-def kinds(searcher: Searcher, **asked: Any) -> tuple[Group, ...]:
+def kinds(searcher: Searcher, **asked: Any) -> tuple[ResultGroup, ...]:
     outcome = searcher.search(draw_sketch(), TunedQuery(view="groups", **asked))
     assert outcome.results == ()
     assert outcome.groups is not None
