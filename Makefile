@@ -95,8 +95,8 @@ peers: ## measure other search engines beside this one, for the table in docs/sp
 
 papers: $(STAMP) ## train and measure the tables of all papers, for days, and write those of docs/research/networks.md
 	@# The page has marks for the tables that show something.
-	@failed=; page=docs/research/networks.md; for table in model/training/papers/recipes/tables/*.toml; do name=$$(basename $$table .toml); \
-		$(BIN)/python -m model table $$name --sheets docs/research/runs \
+	@failed=; page=docs/research/networks.md; for table in training/papers/recipes/tables/*.toml; do name=$$(basename $$table .toml); \
+		$(BIN)/python -m training table $$name --sheets docs/research/runs \
 			$$(grep -q "begin: table $$name " $$page && echo --page $$page) || failed=1; \
 	done; test -z "$$failed"
 

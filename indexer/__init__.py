@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sketch_search import import_late, share
+from sketch_search import import_late
 
 if TYPE_CHECKING:
     from sketch_search.indexer.building.builder import BuildReport, build, build_growing
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sketch_search.indexer.store.reader import Index, PhotoEntry, open_index, shard_folders
     from sketch_search.indexer.store.remote import Folder
     from sketch_search.indexer.upkeep import RemovalReport, count_files, indexed_folders, read_summary, remove, verify
-
-share(__name__)
 
 # From the lowest to the highest, so that a name from a low module loads no higher one.
 _STORE = ("store.location", "store.generation", "store.reader")

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from sketch_search import import_late, share
+from sketch_search import import_late
 
 if TYPE_CHECKING:
     from sketch_search.model.engine import ModelConfig, Tokens
@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from sketch_search.model.explanation import PairExplanation
     from sketch_search.model.loading import load, where_it_computes
     from sketch_search.model.matcher import Matcher
-
-share(__name__)
 
 __all__ = ["Matcher", "ModelConfig", "ModelError", "PairExplanation", "Tokens", "load", "where_it_computes"]
 

@@ -1,8 +1,8 @@
-"""`python -m model`: the program of ``model.training.commands``."""
+"""`python -m model`: the program of ``model.commands``."""
 
 import sys
 
-from sketch_search.model.training.commands import main
+from sketch_search.model.commands import main
 
 if __name__ == "__main__":
     sys.exit(main(prog=f"python -m {__package__}"))

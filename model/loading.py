@@ -73,8 +73,8 @@ def _open_engine(path: Path, device: str, dtype: Precision | None) -> Engine:
         raise ModelError(f"{path} on {device}{precision} needs PyTorch: pip install 'sketch-search[gpu]'")
     import torch
 
-    from sketch_search.model.training.checkpoint import load_network
-    from sketch_search.model.training.network import TorchEngine, fastest_dtype, find_device
+    from sketch_search.model.torch import TorchEngine, fastest_dtype, find_device
+    from sketch_search.model.torch.checkpoint import load_network
 
     target = find_device(device)
     network = load_network(path).to(target)

@@ -168,7 +168,7 @@ class Matcher:
         """Numbers the things on a drawing's square, and their halves, as ``Parting.divide``. Raises ModelError."""
         if self.engine.parting is None:
             raise ModelError(
-                f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by sketch-search model parting"
+                f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by python -m training parting"
             )
         tokens, patches = self._encode_whole(self.preprocessing.normalise(drawing.whole))
         guesses = self.guesses(tokens)
@@ -367,7 +367,7 @@ class Matcher:
         """
         if self.engine.projection is None:
             raise ModelError(
-                f"this checkpoint ({self.config.name}) has no regions; add them with sketch-search model regions"
+                f"this checkpoint ({self.config.name}) has no regions; add them with python -m training regions"
             )
         tokens, vocabulary = Tokens.cat([thing.tokens for thing in things]), self.engine.vocabulary
         directions = self.engine.projection(tokens.ret)
@@ -459,7 +459,7 @@ class Matcher:
     def _vocabulary(self) -> Vocabulary:
         if self.engine.vocabulary is None:
             raise ModelError(
-                f"this checkpoint ({self.config.name}) has no vocabulary; add one with sketch-search model words"
+                f"this checkpoint ({self.config.name}) has no vocabulary; add one with python -m training words"
             )
         return self.engine.vocabulary
 

@@ -1,7 +1,7 @@
 """Ranks a whole gallery: diffusion, estimates, liked photos, words, groups, near duplicates.
 
 All of it is based on one fact: the similarity of two photos is far more certain than that of a sketch and a photo.
-Constants were chosen on validation classes, by `python -m model evaluate --split val` with the protocols of
+Constants were chosen on validation classes, by `python -m training evaluate --split val` with the protocols of
 docs/research/searching.md, which has the alternatives.
 """
 

@@ -16,7 +16,7 @@ from sketch_search.model.engine.detector import NO_KIND
 from sketch_search.model.engine.tokens import join_columns, multiply_regions, unpack
 from sketch_search.model.ranking import diffuse
 
-# Constants of scenes were chosen by `python -m model evaluate --protocol scenes --split val`, those of single things by
+# Constants of scenes were chosen by `training evaluate --protocol scenes --split val`, those of single things by
 # `--protocol colours`; docs/research/searching.md has the alternatives.
 
 # The weight of squared distance against a cosine: a quarter of the paper loses 0.125.

@@ -14,10 +14,7 @@ because NumPy and ONNX Runtime take time to load.
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,40 +48,3 @@ def import_late(package: str, name: str, modules: Iterable[str]) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _ShortNames(MetaPathFinder, Loader):
-    """Finds ``model.errors`` as ``sketch_search.model.errors``, so that no module, and no class, exists twice."""
-
-    def __init__(self) -> None:
-        self.packages = set[str]()
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        package, _, rest = name.partition(".")
-        # `python -m` needs the file of a __main__.
-        return ModuleSpec(name, self) if package in self.packages and rest not in ("", "__main__") else None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(f"{__package__}.{spec.name}")
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        # The import system has just replaced the module's own spec.
-        if module.__spec__ is not None:
-            module.__spec__ = module.__spec__.loader_state
-
-
-_FINDER = _ShortNames()
-
-
-def share(name: str) -> None:
-    """Makes the package ``name``, being imported, another name of the one below ``sketch_search``."""
-    if "." in name:
-        return
-    sys.modules[name] = importlib.import_module(f"{__package__}.{name}")
-    _FINDER.packages.add(name)
-    if _FINDER not in sys.meta_path:
-        sys.meta_path.insert(0, _FINDER)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sketch_search.indexer.samples import write_samples
 from sketch_search.model.engine import default_checkpoint, file_sha256
-from sketch_search.model.training.checkpoint import load_network, save_checkpoint
-from sketch_search.model.training.commands import main as run
+from sketch_search.model.torch.checkpoint import load_network, save_checkpoint
+from sketch_search.training.commands import main as run
 
 
 def main(out: Path) -> int:

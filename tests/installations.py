@@ -13,7 +13,7 @@ from tests.programs import LONG, PATIENCE, run_python
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 #: The packages, as they lie side by side in a checkout.
-PACKAGES = ("indexer", "model", "service", "sketch_search", "weights")
+PACKAGES = ("indexer", "model", "service", "sketch_search", "training", "weights")
 _BUILT_FROM = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE", "SECURITY.md")
 _NO_PART = shutil.ignore_patterns("__pycache__", "*.partial", ".*")
 

@@ -13,10 +13,10 @@ import torch
 from sketch_search.model.engine import Calibration, Parting, Vocabulary, ZseConfig
 from sketch_search.model.engine.parting import HEADS, count_features
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.training.checkpoint import save_checkpoint
-from sketch_search.model.training.corpus import Corpus, read_class_folders
-from sketch_search.model.training.network import Network, RetNetwork, TorchEngine
-from sketch_search.model.training.papers.zse import Samples, ZseOptimiser, ZseRecipe
+from sketch_search.model.torch import Network, RetNetwork, TorchEngine
+from sketch_search.model.torch.checkpoint import save_checkpoint
+from sketch_search.training.corpus import Corpus, read_class_folders
+from sketch_search.training.papers.zse import Samples, ZseOptimiser, ZseRecipe
 from tests.pictures import SHAPES, drawing, photo
 
 _TINY: dict[str, Any] = {"image_size": 64, "width": 32, "depth": 4, "heads": 2, "mlp_ratio": 2.0, "kernel_width": 16}

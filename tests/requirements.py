@@ -15,7 +15,7 @@ import pytest
 
 Requirement = Literal["browser", "data"]
 VARIABLE = "SKETCH_SEARCH_REQUIRE"
-# Not imported from model.training.corpus, which loads PyTorch: skipping tests needs none.
+# Not imported from training.corpus, which loads PyTorch: skipping tests needs none.
 DATA_VARIABLE = "SKETCH_SEARCH_DATA"
 KNOWN: tuple[Requirement, ...] = ("browser", "data")
 

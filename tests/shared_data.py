@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from sketch_search.model.training.corpus import DATA_VARIABLE, unpack
+from sketch_search.training.corpus import DATA_VARIABLE, unpack
 
 
 def golden(name: str) -> Path:

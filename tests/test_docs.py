@@ -13,11 +13,12 @@ import pytest
 
 from sketch_search.indexer.commands import index
 from sketch_search.model.command_line import CommandGroup
+from sketch_search.model.commands import model
 from sketch_search.model.engine import file_sha256
 from sketch_search.model.images.formats import FORMATS
-from sketch_search.model.training.commands import model
 from sketch_search.service.commands import application
 from sketch_search.service.settings import Settings
+from sketch_search.training.commands import training
 from tests.benchmarks.results import read_blocks
 from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans
 from tests.programs import all_commands, commands_of, options_of, parse
@@ -62,7 +63,12 @@ def test_every_command_in_a_shell_block_would_run_and_those_in_the_prose_have_th
 
 @of_page
 def test_every_option_in_the_prose_is_one_of_some_command(page: Path) -> None:
-    known = {option for command in all_commands(application) for option in options_of(command)}
+    known = {
+        option
+        for program in (application, training)
+        for command in all_commands(program)
+        for option in options_of(command)
+    }
     for bench in ("command", "clicks"):
         known |= set(re.findall(r'"(--[a-z-]+)"', read(CHECKOUT / "tests" / "benchmarks" / f"{bench}.py")))
     for span in spans(page):
@@ -124,14 +130,14 @@ def test_no_table_is_older_than_the_bench_that_measures_it() -> None:
     measured = re.findall(r", (\w{8}): `python -m (tests\.benchmarks\.\w+)", read(SPEED))
     assert len(measured) >= 7
     for commit, module in measured:
-        # The names of variables change nothing that is measured.
+        # The names of variables and modules change nothing that is measured.
         asked = [
             "git",
             "-C",
             str(CHECKOUT),
             "diff",
             "-I",
-            "(SBIR|SKETCH_SEARCH)_",
+            "(SBIR|SKETCH_SEARCH)_|^(from|import) ",
             commit,
             "--",
             f"{module.replace('.', '/')}.py",
@@ -160,7 +166,7 @@ def test_the_figures_are_of_the_weights_that_are_here() -> None:
 
 
 # By the name that ``_program`` gives.
-PROGRAMS: dict[str, click.Command] = {"service": application, "indexer": index, "model": model}
+PROGRAMS: dict[str, click.Command] = {"service": application, "indexer": index, "model": model, "training": training}
 
 
 def _program(words: Sequence[str]) -> list[str]:

@@ -4,5 +4,5 @@
 - ``photo-side.safetensors`` holds what it shares with other checkpoints: all that photos need.
 - ``detector.onnx`` finds boxes in photos, by ``model.engine.detector``.
 
-``model.training.checkpoint`` reads them.
+``model.torch.checkpoint`` reads them.
 """

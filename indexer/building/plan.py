@@ -34,7 +34,7 @@ from sketch_search.model.limits import MAX_PIXELS, System
 from sketch_search.model.search.clusters import MAX_PATCHES
 
 if TYPE_CHECKING:
-    from sketch_search.model.training.network import ClipEmbedder, TextTower
+    from sketch_search.model.torch import ClipEmbedder, TextTower
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ChosenEmbedder:
     load: "Callable[[], ClipEmbedder | None]"
 
 
-# Where the weights of ``model.training.network.DEFAULT_CLIP`` are published; a test compares them.
+# Where the weights of ``model.torch.DEFAULT_CLIP`` are published; a test compares them.
 DEFAULT_CLIP_REPOSITORY = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 
 
@@ -63,7 +63,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
         forms = "ret, clip, clip:MODEL/PRETRAINED, clip:MODEL@FILE, clip:FOLDER or auto"
         raise EmbedderUnavailable(f"unknown embedder {spec!r}; use {forms}.")
     with _refuse_if_unavailable():
-        from sketch_search.model.training.network import DEFAULT_CLIP, find_clip
+        from sketch_search.model.torch import DEFAULT_CLIP, find_clip
 
         clip = find_clip(source or DEFAULT_CLIP, download=download)
     entry = EmbedderEntry(
@@ -75,7 +75,7 @@ def find_embedder(spec: str, device: str, *, download: bool = False) -> ChosenEm
     )
 
     def load() -> "ClipEmbedder":
-        from sketch_search.model.training.network import ClipEmbedder
+        from sketch_search.model.torch import ClipEmbedder
 
         with _refuse_if_unavailable():
             return ClipEmbedder(*clip.open(device), device, clip.model)
@@ -116,7 +116,7 @@ def open_text_tower(entry: EmbedderEntry, device: str) -> "TextTower":
     embedder = chosen.load()
     if embedder is None:
         raise EmbedderUnavailable(f"this index was clustered by {entry.name}, not by CLIP.")
-    from sketch_search.model.training.network import TextTower
+    from sketch_search.model.torch import TextTower
 
     try:
         return TextTower(embedder, entry.name)

@@ -44,7 +44,7 @@ from sketch_search.model.images import Day, OpenedImage, beside, best_day, day_b
 from sketch_search.model.limits import MAX_PIXELS
 
 if TYPE_CHECKING:
-    from sketch_search.model.training.network import ClipEmbedder
+    from sketch_search.model.torch import ClipEmbedder
 
 # A photo of twelve megapixels that is no JPEG takes some 110 MB while it is decoded, so there must not be too many of
 # these threads and of the processes that decode for them. Eight decode JPEGs as fast as a GPU encodes them.

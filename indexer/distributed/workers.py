@@ -32,7 +32,7 @@ from sketch_search.model.errors import UserError
 from sketch_search.model.terminal import installed_version
 
 if TYPE_CHECKING:
-    from sketch_search.model.training.network import ClipEmbedder
+    from sketch_search.model.torch import ClipEmbedder
 
 # Seconds for the first answer of a machine.
 _PATIENCE = 10

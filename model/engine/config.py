@@ -317,7 +317,7 @@ class ZseConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TwoSidedConfig(ModelConfig):
-    """The configuration of a ViT, frozen for photos and tuned for sketches (``model.training.network.two_sided``).
+    """The configuration of a ViT, frozen for photos and tuned for sketches (``model.torch.two_sided``).
 
     It selects tokens once, after the last block, and compares best matches and [Ret].
 

@@ -68,7 +68,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     if metadata.get("format") != FORMAT or "config" not in metadata:
         raise ModelError(
             f"{path} is a safetensors file without this project's configuration; name a checkpoint, or train one from "
-            "a backbone's weights with sketch-search model train"
+            "a backbone's weights with python -m training train"
         )
     if (version := metadata.get("version")) != str(VERSION):
         advice = "make or download it again" if version == "1" else "install a newer sketch-search"

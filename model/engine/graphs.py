@@ -201,7 +201,7 @@ class _Graph:
 def _vit(
     config: TwoSidedConfig, width: int, heads: int, patch: int, outliers: Collection[int] = (), *, regions: bool = False
 ) -> bytes:
-    """A ViT with LayerScale, as ``model.training.network.two_sided.FrozenVit``, for one picture at a time.
+    """A ViT with LayerScale, as ``model.torch.two_sided.FrozenVit``, for one picture at a time.
 
     LayerScale is part of the matrices before it. outliers: the blocks whose fc2 is not in int8.
 
@@ -284,7 +284,7 @@ def _class_attention(g: _Graph, query: str, key: str, value: str, heads: int, wi
 def _pairs(config: TwoSidedConfig) -> bytes:
     """Cross-attention (3.3) and best matches of one sketch and p photos, without prior, guesses and cosine of [Ret].
 
-    See ``model.training.network.relation`` for the formulas.
+    See ``model.torch.relation`` for the formulas.
 
     Inputs: ``sketch`` (1, n_s, d) and ``photos`` (p, n_p, d). Outputs: ``logits`` (p,); for explanations, the attention
     weights ``sketch_to_photo`` (p, heads, n_s, n_p) and ``photo_to_sketch`` (p, heads, n_p, n_s), the patch tokens

@@ -118,7 +118,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Parting:
-    """The network, by its arrays, which are named as those of ``PartingNetwork`` in ``model.training.papers``."""
+    """The network, by its arrays, which are named as those of ``PartingNetwork`` in ``training.papers``."""
 
     weights: Mapping[str, Floats]
 

@@ -365,7 +365,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Matching:
-    """How ``model.training.network``'s ``BestMatchRelation`` sums matches: its scale, and each patch token's worth."""
+    """How ``model.torch``'s ``BestMatchRelation`` sums matches: its scale, and each patch token's worth."""
 
     scale: float
     sketch_worth: Floats

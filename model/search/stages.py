@@ -14,7 +14,7 @@ From stage 2 on, all steps work on ``Candidates``: a row for each photo, a colum
 photo does not depend on the other photos scored: before diffusion, all kinds of search agree on every photo that they
 share, and with ``nprobe="all"``, the exhaustive search, the order is that of scoring every photo.
 
-The service, its shards, and ``model.training.evaluation`` all rank by ``rank``.
+The service, its shards, and ``training.evaluation`` all rank by ``rank``.
 """
 
 from collections.abc import Callable, Sequence

@@ -13,10 +13,10 @@ import click
 
 from sketch_search.indexer.commands import index
 from sketch_search.model.command_line import CommandGroup, a_folder, a_name, a_path, examples, inherit, option, run
+from sketch_search.model.commands import model
 from sketch_search.model.errors import UserError
 from sketch_search.model.files import write_files
 from sketch_search.model.terminal import printable
-from sketch_search.model.training.commands import model
 from sketch_search.service import PROGRAM
 
 if TYPE_CHECKING:

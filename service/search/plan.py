@@ -21,7 +21,7 @@ from sketch_search.service.schemas.search import StageTimings
 from sketch_search.service.settings import Settings
 
 if TYPE_CHECKING:
-    from sketch_search.model.training.network import TextTower
+    from sketch_search.model.torch import TextTower
 
 # Texts whose vectors are kept, some 2 KB each.
 TEXTS_KEPT = 256

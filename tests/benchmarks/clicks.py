@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sketch_search import Remote
-from sketch_search.model.training.corpus import Picture, read_class_folders, read_protocol
 from sketch_search.service.schemas.search import ListedPhoto, ResultGroup
+from sketch_search.training.corpus import Picture, read_class_folders, read_protocol
 
 # The number of groups that the person dislikes at once if none on the page is right.
 DISLIKED = 3

@@ -21,7 +21,7 @@ from PIL import Image
 
 from sketch_search.indexer.samples import draw_sketch
 from sketch_search.model.images.files import open_image
-from sketch_search.model.training.corpus import DATA_VARIABLE, data_folder, read_data
+from sketch_search.training.corpus import DATA_VARIABLE, data_folder, read_data
 from tests.benchmarks.command import Command, by_server, memory, turned
 from tests.benchmarks.galleries import draw_gallery
 from tests.benchmarks.results import Row

@@ -13,7 +13,7 @@ from sketch_search.indexer import BuildRequest, build
 from sketch_search.indexer.samples import SKETCHED, THINGS, draw_photo, draw_sketch
 from sketch_search.model import Matcher
 from sketch_search.model.images.files import open_image
-from sketch_search.model.training.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
+from sketch_search.training.corpus import DATA_VARIABLE, Corpus, data_folder, read_data
 from tests.benchmarks.clicks import labelled_sketches
 
 # Queries of each class. For unseen classes three, as in the evaluation of the system that the two stages come from.

@@ -23,8 +23,8 @@ from sketch_search.model import Matcher, Tokens, load
 from sketch_search.model.images import open_image
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.model.search import best_first
-from sketch_search.model.training.corpus import DATA_VARIABLE, data_folder, read_data
 from sketch_search.service.schemas.query import SearchQuery
+from sketch_search.training.corpus import DATA_VARIABLE, data_folder, read_data
 from tests.benchmarks.command import Command, by_matcher, memory
 from tests.benchmarks.galleries import drawn_index, prepare
 from tests.benchmarks.large_index import write_large_shards

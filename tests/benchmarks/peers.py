@@ -29,9 +29,9 @@ from sketch_search.model import Matcher
 from sketch_search.model.engine import Floats, unit
 from sketch_search.model.search.clusters import default_clusters
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
-from sketch_search.model.training.corpus import DATA_VARIABLE
-from sketch_search.model.training.tasks import UNSEEN, read_task, write_folders
 from sketch_search.service.schemas.query import TunedQuery
+from sketch_search.training.corpus import DATA_VARIABLE
+from sketch_search.training.tasks import UNSEEN, read_task, write_folders
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.costs import size
 from tests.benchmarks.galleries import Query, draw_gallery

@@ -19,9 +19,9 @@ from torch import nn
 
 from sketch_search.model.engine import Floats, Modality, NetworkConfig, Tokens
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.training.checkpoint import released_config
-from sketch_search.model.training.network.relation import CrossBranch, KernelRelation
-from sketch_search.model.training.network.zse import Network
+from sketch_search.model.torch.checkpoint import released_config
+from sketch_search.model.torch.relation import CrossBranch, KernelRelation
+from sketch_search.model.torch.zse import Network
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.results import Result, Row
 

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from sketch_search import model
 from sketch_search.indexer import Index, open_index
 from sketch_search.model.search.stages import RERANK
-from sketch_search.model.training.evaluation.figures import bootstrap
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.settings import Settings
+from sketch_search.training.evaluation.figures import bootstrap
 from tests.benchmarks.command import Command, by_matcher
 from tests.benchmarks.galleries import PER_CLASS, Query, prepare
 from tests.benchmarks.results import Row

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.training.network import TorchEngine
-from sketch_search.model.training.network.zse import Network
+from sketch_search.model.torch import TorchEngine
+from sketch_search.model.torch.zse import Network
 from tests.benchmarks.scoring import random_tokens, released_logits, released_tokens
 from tests.networks import tiny_network
 

@@ -22,7 +22,7 @@ from sketch_search.indexer.commands.build import Work
 from sketch_search.model import Matcher, load
 from sketch_search.model.engine import unit
 from sketch_search.model.errors import UnsupportedImage
-from sketch_search.model.training.network.zse import find_device
+from sketch_search.model.torch.zse import find_device
 from sketch_search.service.engine import open_matcher as of_the_service
 from sketch_search.service.settings import Settings
 from tests.pictures import encoded

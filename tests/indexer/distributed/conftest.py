@@ -11,7 +11,7 @@ from sketch_search.indexer.building.builder import BuildReport
 from sketch_search.indexer.distributed import Machines, build_shards
 from tests.indexer.distributed.workers import SLICE, BuildShards, connection
 from tests.indexer.galleries import save_photos
-from tests.model.training.network.test_network import written_with_graphs
+from tests.model.torch.test_network import written_with_graphs
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

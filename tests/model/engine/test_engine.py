@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sketch_search import model
 from sketch_search.model import load, where_it_computes
+from sketch_search.model.commands import main
 from sketch_search.model.engine import (
     METHODS,
     PRESETS,
@@ -40,13 +41,12 @@ from sketch_search.model.images import Preprocessing
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.search import encode_things
-from sketch_search.model.training.checkpoint import load_network, photo_side_tensors, save_checkpoint
-from sketch_search.model.training.commands import main
-from sketch_search.model.training.corpus import read_protocol
-from sketch_search.model.training.evaluation.figures import relevance
-from sketch_search.model.training.evaluation.scoring import PreparedPictures, encode_both
-from sketch_search.model.training.network import TorchEngine, from_backbone
-from sketch_search.model.training.network.zse import Captured
+from sketch_search.model.torch import TorchEngine, from_backbone
+from sketch_search.model.torch.checkpoint import load_network, photo_side_tensors, save_checkpoint
+from sketch_search.model.torch.zse import Captured
+from sketch_search.training.corpus import read_protocol
+from sketch_search.training.evaluation.figures import relevance
+from sketch_search.training.evaluation.scoring import PreparedPictures, encode_both
 from tests.networks import tiny_checkpoint
 from tests.pictures import SHAPES, drawing, photo
 from tests.programs import run_python

@@ -36,9 +36,9 @@ from sketch_search.model.images.preprocess import fit_photo
 from sketch_search.model.limits import at_pauses
 from sketch_search.model.search import gallery_of, search_things
 from sketch_search.model.search.drawings import things_of_text
-from sketch_search.model.training.corpus import Picture
-from sketch_search.model.training.evaluation.scoring import encode_pictures
-from sketch_search.model.training.papers.parting import PartingNetwork
+from sketch_search.training.corpus import Picture
+from sketch_search.training.evaluation.scoring import encode_pictures
+from sketch_search.training.papers.parting import PartingNetwork
 from tests.networks import parting_by_distance
 from tests.pictures import SHAPES, costly_drawings, photo
 

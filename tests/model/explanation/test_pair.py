@@ -6,10 +6,10 @@ import torch
 
 from sketch_search.model.engine import Aligned, Floats, Observed, SelfAttention, Tokens, sigmoid, unit
 from sketch_search.model.explanation import STRONGEST, PairExplanation, influential_pairs, lost_logits
-from sketch_search.model.training.network import Tokens as Tensors
-from sketch_search.model.training.network import TorchEngine
-from sketch_search.model.training.network.vit import EncoderTrace
-from sketch_search.model.training.network.zse import Network
+from sketch_search.model.torch import Tokens as Tensors
+from sketch_search.model.torch import TorchEngine
+from sketch_search.model.torch.vit import EncoderTrace
+from sketch_search.model.torch.zse import Network
 from tests.networks import matcher_of, randn, tiny_network
 
 GRID = 4

@@ -98,7 +98,7 @@ def test_the_program_ends_with_the_code_of_its_command_once_its_end_was_prepared
         (["--port", "x\x1b[2J"], "Invalid value for '--port': 'x\\x1b[2J' is not a valid integer"),
         (["--index", ""], "a path is empty"),
         (["search", "."], ". is a folder; name a file."),
-        (["model", "evaluate", "--split", "x"], "is not one of"),
+        (["--device", "x"], "is not one of"),
         (["serve", "--port", "0", "--host", ""], "is not a host; write a name or an address without a port"),
         (["serch", "cat.png"], "serch is neither a folder nor a command"),
         (["search", "nowhere.png"], "nowhere.png"),
@@ -184,7 +184,7 @@ def test_photos_are_indexed_searched_and_served_until_ctrl_c(tmp_path: Path) -> 
     assert ranks == [str(rank) for rank in range(1, RESULTS + 1)]
 
 
-NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.training.network"}
+NETWORKS = {"torch", "onnxruntime", "faiss", "sketch_search.model.matcher", "sketch_search.model.torch"}
 OF_SERVERS = {"sketch_search.service.schemas.explain", "fastapi"}
 # Runs command lines one after the other, whatever becomes of each.
 COMMANDS = """
@@ -192,7 +192,7 @@ from sketch_search.service.commands import main
 for command in {}:
     main(command.split())
 """
-_HELPED = ("", "search", "index", "index build", "model", "model train", "model evaluate")
+_HELPED = ("", "search", "index", "index build", "model", "model info")
 ANSWERED_AT_ONCE = [*(f"{command} --help" for command in _HELPED), "--version", "index --version", "model --version"]
 ANSWERED_AT_ONCE += ["search nothing.png"]
 
@@ -202,8 +202,7 @@ ANSWERED_AT_ONCE += ["search nothing.png"]
     [
         (
             "import sketch_search.service.http.app",
-            {f"sketch_search.model.training.{room}" for room in ("papers", "evaluation", "network")}
-            | {"timm", "torch", "sklearn"},
+            {"sketch_search.training", "sketch_search.model.torch", "timm", "torch", "sklearn"},
         ),
         ("import sketch_search.indexer.building.builder", {"s3fs", "sshfs", "httpx", "asyncssh", "botocore"}),
         ("import sketch_search; sketch_search.Remote", NETWORKS | {"timm", "scipy", "fastapi"}),

@@ -9,7 +9,7 @@ import pytest
 from sketch_search.service.http.context import TOKEN_HEADER
 from sketch_search.service.settings import ServerAddress, Settings, announced, find_server
 from tests.indexer.disks import bound_by_permissions
-from tests.model.training.network.test_network import written_with_graphs
+from tests.model.torch.test_network import written_with_graphs
 from tests.programs import PATIENCE, wait_until
 from tests.service.served import address, error, running, served
 from tests.service.small_gallery import save_copy

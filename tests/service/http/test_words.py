@@ -17,14 +17,14 @@ from sketch_search.indexer import BuildRequest, EmbedderEntry, build, open_text_
 from sketch_search.model import Matcher
 from sketch_search.model.search import encode_things, gallery_of, search_things, stages
 from sketch_search.model.terminal import BAD_INPUT
-from sketch_search.model.training.corpus import Corpus, Picture
-from sketch_search.model.training.evaluation.scoring import encode_pictures, search_matrices
-from sketch_search.model.training.network import TextTower
+from sketch_search.model.torch import TextTower
 from sketch_search.remote import ClientError
 from sketch_search.service.commands import main
 from sketch_search.service.http.middleware import MAX_BYTES
 from sketch_search.service.schemas.explain import InfoResponse, WordsResponse
 from sketch_search.service.settings import Settings
+from sketch_search.training.corpus import Corpus, Picture
+from sketch_search.training.evaluation.scoring import encode_pictures, search_matrices
 from tests.benchmarks.results import Soak, soak
 from tests.networks import READING, saved_clip
 from tests.pictures import drawing, encoded, specks

@@ -18,7 +18,7 @@ from sketch_search.model.ranking import evidence_of_fits, weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of
 from sketch_search.model.search.drawings import SURE, SURE_BESIDE
 from sketch_search.model.things import PLACES, Thing
-from sketch_search.model.training.network import Network
+from sketch_search.model.torch import Network
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
@@ -26,7 +26,7 @@ from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess
 from sketch_search.service.search import searcher as searching
 from tests.model.test_things import match
-from tests.model.training.network.test_network import SMALL, two_sided
+from tests.model.torch.test_network import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
 from tests.pictures import drawing, encoded
 from tests.searching import Searcher
