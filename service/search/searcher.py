@@ -118,6 +118,15 @@ def continue_page(options: SearchQuery, settings: Settings) -> tuple[TunedQuery,
     return tuned.model_copy(update=page), place
 
 
+def _take_words(options: TunedQuery, drawing: Drawing | None) -> TunedQuery:
+    """Returns the query with the words that a drawing has itself; that of its only thing says the kind."""
+    if drawing is not None and not options.thing_text and any(drawing.words):
+        options = options.model_copy(update={"thing_text": drawing.words})
+    if drawing is not None and len(drawing.things) == 1 and options.thing_text and options.text is None:
+        options = options.model_copy(update={"text": options.thing_text[0].strip() or None})
+    return options
+
+
 def next_place(options: SearchQuery, place: Place, answer: SearchResponse) -> str | None:
     """Returns the place after a page, as text; None if there are no further results."""
     shown = answer.results if answer.groups is None else answer.groups
@@ -173,12 +182,7 @@ class Searcher:
             drawing = self.divide(sketch, options)
             ink = () if sketch.strokes else drawing.strokes
             watch.lap("encode")
-        things = 0 if drawing is None else len(drawing.things)
-        if drawing is not None and not options.thing_text and any(drawing.words):
-            options = options.model_copy(update={"thing_text": drawing.words})
-        if things == 1 and options.thing_text and options.text is None:
-            # The word of the only thing says the kind.
-            options = options.model_copy(update={"text": options.thing_text[0].strip() or None})
+        options, things = _take_words(options, drawing), 0 if drawing is None else len(drawing.things)
         kept = {"tokens_kept": gallery.tokens_kept, "regions": gallery.regions_kept}
         options, plan = plan_search(
             options, self.matcher, self.settings, **kept, things=things, of_index=gallery.system
@@ -189,38 +193,14 @@ class Searcher:
         shown, photos = ranking.photos, int(ranking.sizes.sum())
         results, groups, view = self._take_page(shown, options, plan, query)
         watch.lap("photos")
-        guesses, perhaps = [self.matcher.guesses(thing.tokens) for thing in drawn], tuple[str, ...]()
-        if len(drawn) == 1 and not guesses[0]:
-            perhaps = tuple(guess.word for guess in self.matcher.guesses(drawn[0].tokens, LEAST_POSSIBLE))
-        # Of several things, the best guess of each.
-        best = {first.word: first for of_thing in guesses for first in of_thing[:1]}
-        guessed = guesses[0] if len(drawn) == 1 else tuple(best.values())
-        tells_things = query.things or len(drawn) > 1 or (drawn and drawn[0].strokes)
-        seen = tuple(map(self.describe_thing, drawn)) if tells_things else ()
-        sketch_fits = self._judge_guesses(guessed, shown, photos)
-        if len(seen) > 1:
-            seen = self._judge_things(shown, seen, photos, query)
-            verdicts = {thing.fits for thing in seen}
-            sketch_fits = verdicts.pop() if len(verdicts) == 1 else None
-        word, word_fits, reading, means = query.word, None, None, None
-        if isinstance(word, tuple) and shown.by_word is not None:
-            of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
-            first = shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)]
-            clearest = self._measure_clearest(word, first, photos)
-            word_fits = self._deny_measured(word, is_shown(clearest.min()), photos)
-            reading = self.matcher.book.read(options.text or "")
-            means = self.matcher.book.read(chosen).means or (None if chosen == options.text else chosen)
-        names = (name for name in options.thing_text if name.strip())
-        readings = [*filter(None, [reading]), *map(self.matcher.book.read, names)]
         return self._answer(
             options,
             watch,
             results=results,
             groups=groups,
             view=view if options.view == "auto" else None,
-            guesses=guessed,
-            perhaps=perhaps,
-            things=seen,
+            **self._say_what_is_drawn(drawn, query, shown, photos),
+            **self._say_what_is_named(options, query, shown, photos, chosen),
             ink=tuple(dot.points[0] for dot in ink),
             left_out=() if drawing is None else drawing.left_out,
             page=None if drawing is None else drawing.page or None,
@@ -234,15 +214,51 @@ class Searcher:
             pairs_scored=ranking.pairs,
             rerank=ranking.plan.rerank,
             diffused=plan.diffuse,
-            words=None if word is None else "vocabulary" if text.vector is None else "clip",
-            word_fits=word_fits,
-            sketch_fits=sketch_fits,
-            word_read=None if reading is None else reading.text,
-            word_means=means,
+            words=None if query.word is None else "vocabulary" if text.vector is None else "clip",
             word_instead=instead,
-            word_ignored=tuple(dict.fromkeys(part for reading in readings for part in reading.ignored)),
             method=plan.method,
         )
+
+    def _say_what_is_drawn(
+        self, drawn: Sequence[Thing], query: Query, shown: Candidates, photos: int
+    ) -> dict[str, Any]:
+        """Returns the fields of an answer on what was drawn, and whether one of so many photos shows it."""
+        guesses, perhaps = [self.matcher.guesses(thing.tokens) for thing in drawn], tuple[str, ...]()
+        if len(drawn) == 1 and not guesses[0]:
+            perhaps = tuple(guess.word for guess in self.matcher.guesses(drawn[0].tokens, LEAST_POSSIBLE))
+        # Of several things, the best guess of each.
+        best = {first.word: first for of_thing in guesses for first in of_thing[:1]}
+        guessed = guesses[0] if len(drawn) == 1 else tuple(best.values())
+        tells_things = query.things or len(drawn) > 1 or (drawn and drawn[0].strokes)
+        seen = tuple(map(self.describe_thing, drawn)) if tells_things else ()
+        fits = self._judge_guesses(guessed, shown, photos)
+        if len(seen) > 1:
+            seen = self._judge_things(shown, seen, photos, query)
+            verdicts = {thing.fits for thing in seen}
+            fits = verdicts.pop() if len(verdicts) == 1 else None
+        return {"guesses": guessed, "perhaps": perhaps, "things": seen, "sketch_fits": fits}
+
+    def _say_what_is_named(
+        self, options: TunedQuery, query: Query, shown: Candidates, photos: int, chosen: str
+    ) -> dict[str, Any]:
+        """Returns the fields of an answer on its words, of which the text is read as ``chosen``."""
+        book, fits, reading, means = self.matcher.book, None, None, None
+        if isinstance(query.word, tuple) and shown.by_word is not None:
+            of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
+            first = shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)]
+            clearest = self._measure_clearest(query.word, first, photos)
+            fits = self._deny_measured(query.word, is_shown(clearest.min()), photos)
+            reading = book.read(options.text or "")
+            means = book.read(chosen).means or (None if chosen == options.text else chosen)
+        names = (name for name in options.thing_text if name.strip())
+        ignored = [part for read in (*filter(None, [reading]), *map(book.read, names)) for part in read.ignored]
+        read = None if reading is None else reading.text
+        return {
+            "word_fits": fits,
+            "word_read": read,
+            "word_means": means,
+            "word_ignored": tuple(dict.fromkeys(ignored)),
+        }
 
     def _list_newest(self, options: TunedQuery) -> SearchResponse:
         """Returns the photos that pass the filters of a query without other parts, newest first."""
