@@ -14,6 +14,10 @@ _BITMAP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 SNIFFED = 512
 
 
+def _is_bitmap(head: bytes) -> bool:
+    return head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS
+
+
 def _is_tga(head: bytes) -> bool:
     """Recognises a Targa file, which has no signature, by all that its header may hold."""
     if (
@@ -31,7 +35,7 @@ def _is_tga(head: bytes) -> bool:
 class ImageFormat:
     """A format of picture files.
 
-    name: that people call it by. media: its type. suffixes: of names, in lower case. signatures: with which its files
+    name: that people call it by. media: its type. endings: of names, in lower case. signatures: with which its files
     begin. brands: of its boxes (ISO/IEC 14496-12, 4.3). looks: whether a beginning without a signature is one of it.
     module: of its decoder; None for Pillow's. in_parts: whether that reads no further than its picture goes. rare:
     whether sentences for people leave it out. drawing: whether it is read as a sketch only.
@@ -39,14 +43,18 @@ class ImageFormat:
 
     name: str
     media: str
-    suffixes: frozenset[str]
+    endings: str
     signatures: tuple[bytes, ...] = ()
-    brands: frozenset[bytes] = frozenset()
+    brands: tuple[bytes, ...] = ()
     looks: Callable[[bytes], bool] = field(default=lambda head: False)
     module: str | None = None
     in_parts: bool = False
     rare: bool = False
     drawing: bool = False
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        return frozenset(f".{ending}" for ending in self.endings.split())
 
     @property
     def extra(self) -> str | None:
@@ -58,66 +66,31 @@ class ImageFormat:
         try:
             return import_module(module or self.module or "PIL.Image")
         except ImportError as error:
-            raise UnsupportedImage(
-                f"{self.name} needs an extra package: pip install 'sketch-search[{self.extra}]'"
-            ) from error
+            remedy = f"pip install 'sketch-search[{self.extra}]'"
+            raise UnsupportedImage(f"{self.name} needs an extra package: {remedy}") from error
 
 
-def _suffixes(text: str) -> frozenset[str]:
-    return frozenset(f".{suffix}" for suffix in text.split())
-
-
-JPEG = ImageFormat("JPEG", "image/jpeg", _suffixes("jpg jpeg jpe jfif mpo insp"), (b"\xff\xd8\xff",), in_parts=True)
-PNG = ImageFormat("PNG", "image/png", _suffixes("png apng"), (b"\x89PNG\r\n\x1a\n",), in_parts=True)
-SVG = ImageFormat("SVG", "image/svg+xml", _suffixes("svg svgz"), module="resvg_py", drawing=True)
-WEBP = ImageFormat(
-    "WebP", "image/webp", _suffixes("webp"), looks=lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-)
-GIF = ImageFormat("GIF", "image/gif", _suffixes("gif"), (b"GIF87a", b"GIF89a"), in_parts=True)
-BMP = ImageFormat(
-    "BMP",
-    "image/bmp",
-    _suffixes("bmp dib"),
-    looks=lambda head: head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS,
-    in_parts=True,
-)
-TIFF = ImageFormat("TIFF", "image/tiff", _suffixes("tif tiff"), (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"))
-AVIF = ImageFormat("AVIF", "image/avif", _suffixes("avif avifs"), brands=frozenset({b"avif", b"avis"}))
-HEIC = ImageFormat(
-    "HEIC",
-    "image/heic",
-    _suffixes("heic heif hif"),
-    brands=frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}),
-    module="pillow_heif",
-)
-JPEG_2000 = ImageFormat(
-    "JPEG 2000",
-    "image/jpeg2000",
-    _suffixes("jp2 j2k jpf jpx j2c jpc"),
-    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
-    in_parts=True,
-    rare=True,
-)
-TGA = ImageFormat("TGA", "image/tga", _suffixes("tga"), looks=_is_tga, in_parts=True, rare=True)
-PSD = ImageFormat("PSD", "image/psd", _suffixes("psd"), (b"8BPS\x00\x01",), in_parts=True, rare=True)
-JPEG_XL = ImageFormat(
-    "JPEG XL",
-    "image/jxl",
-    _suffixes("jxl"),
-    (b"\xff\x0a", b"\x00\x00\x00\x0cJXL \r\n\x87\n"),
-    module="pillow_jxl.JpegXLImagePlugin",
-    rare=True,
-)
-RAW = ImageFormat(
-    "RAW",
-    "image/x-dcraw",
-    _suffixes("dng cr2 cr3 nef nrw arw orf rw2 raf pef srw"),
-    (b"II*\x00\x10\x00\x00\x00CR", b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\x00"),
-    frozenset({b"crx "}),
-    module="rawpy",
-    rare=True,
-)
-PDF = ImageFormat("PDF", "application/pdf", _suffixes("pdf"), module="pypdfium2", rare=True, drawing=True)
+JPEG = ImageFormat("JPEG", "image/jpeg", "jpg jpeg jpe jfif mpo insp", (b"\xff\xd8\xff",), in_parts=True)
+PNG = ImageFormat("PNG", "image/png", "png apng", (b"\x89PNG\r\n\x1a\n",), in_parts=True)
+SVG = ImageFormat("SVG", "image/svg+xml", "svg svgz", module="resvg_py", drawing=True)
+WEBP = ImageFormat("WebP", "image/webp", "webp", looks=lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+GIF = ImageFormat("GIF", "image/gif", "gif", (b"GIF87a", b"GIF89a"), in_parts=True)
+BMP = ImageFormat("BMP", "image/bmp", "bmp dib", looks=_is_bitmap, in_parts=True)
+TIFF = ImageFormat("TIFF", "image/tiff", "tif tiff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+AVIF = ImageFormat("AVIF", "image/avif", "avif avifs", brands=(b"avif", b"avis"))
+_HEIC_BRANDS = tuple(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
+HEIC = ImageFormat("HEIC", "image/heic", "heic heif hif", brands=_HEIC_BRANDS, module="pillow_heif")
+_JPEG_2000_STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_JPEG_2000_ENDINGS = "jp2 j2k jpf jpx j2c jpc"
+JPEG_2000 = ImageFormat("JPEG 2000", "image/jpeg2000", _JPEG_2000_ENDINGS, _JPEG_2000_STARTS, in_parts=True, rare=True)
+TGA = ImageFormat("TGA", "image/tga", "tga", looks=_is_tga, in_parts=True, rare=True)
+PSD = ImageFormat("PSD", "image/psd", "psd", (b"8BPS\0\1",), in_parts=True, rare=True)
+_JXL_STARTS, _JXL_DECODER = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"), "pillow_jxl.JpegXLImagePlugin"
+JPEG_XL = ImageFormat("JPEG XL", "image/jxl", "jxl", _JXL_STARTS, module=_JXL_DECODER, rare=True)
+_RAW_STARTS = (b"II*\0\x10\0\0\0CR", b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")
+_RAW_ENDINGS = "dng cr2 cr3 nef nrw arw orf rw2 raf pef srw"
+RAW = ImageFormat("RAW", "image/x-dcraw", _RAW_ENDINGS, _RAW_STARTS, (b"crx ",), module="rawpy", rare=True)
+PDF = ImageFormat("PDF", "application/pdf", "pdf", module="pypdfium2", rare=True, drawing=True)
 #: All of them, in the order in which sentences name them.
 FORMATS = (JPEG, PNG, SVG, WEBP, GIF, BMP, TIFF, AVIF, HEIC, JPEG_2000, TGA, PSD, JPEG_XL, RAW, PDF)
 #: The endings of names of photos.
@@ -146,8 +119,6 @@ def recognise(head: bytes) -> ImageFormat | None:
     for signature, row in _SIGNATURES:
         if head.startswith(signature):
             return row
-    brands = set[bytes]()
-    if head[4:8] == b"ftyp":
-        length = min(int.from_bytes(head[:4], "big"), SNIFFED)
-        brands = {head[8:12], *(head[at : at + 4] for at in range(16, length - 3, 4))}
-    return next((row for row in FORMATS if row.looks(head) or row.brands & brands), None)
+    length = min(int.from_bytes(head[:4], "big"), SNIFFED) if head[4:8] == b"ftyp" else 0
+    brands = {head[at : at + 4] for at in (8, *range(16, length - 3, 4)) if length}
+    return next((row for row in FORMATS if row.looks(head) or brands.intersection(row.brands)), None)

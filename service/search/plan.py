@@ -166,7 +166,7 @@ class _Rule:
 
     option: str
     does: str
-    is_given: Callable[[TunedQuery], bool]
+    is_given: Callable[[TunedQuery], object]
     goes_with: tuple[Subject, ...]
 
 
@@ -177,36 +177,26 @@ _SUBJECTS: Mapping[Subject, str] = {
     "words": "liked photos or a word",
     "filters": "filters",
 }
-_SINGLE: tuple[Subject, ...] = ("drawing",)
+_ONE: tuple[Subject, ...] = ("drawing",)
 _DRAWN: tuple[Subject, ...] = ("drawing", "things")
 _UNDIVIDED: tuple[Subject, ...] = ("drawing", "photo", "words", "filters")
 _RULES = (
-    _Rule("system", "system=two-stage searches by a single picture", lambda q: q.system == "two-stage", _SINGLE),
-    _Rule(
-        "method",
-        "method={} compares tokens of a single drawing",
-        lambda q: q.method not in ("auto", "ret"),
-        _SINGLE,
-    ),
-    _Rule(
-        "rerank",
-        "rerank limits the relation network, which scores a single drawing",
-        lambda q: q.rerank is not None,
-        _SINGLE,
-    ),
+    _Rule("system", "system=two-stage searches by a single picture", lambda q: q.system == "two-stage", _ONE),
+    _Rule("method", "method={} compares tokens of a single drawing", lambda q: q.method not in ("auto", "ret"), _ONE),
+    _Rule("rerank", "rerank limits the relation network, which scores a single drawing", lambda q: q.rerank, _ONE),
     _Rule("things", "things=one leaves a single picture whole", lambda q: q.things == "one", _UNDIVIDED),
-    _Rule("thing_text", "thing_text names drawn things", lambda q: bool(q.thing_text), _DRAWN),
+    _Rule("thing_text", "thing_text names drawn things", lambda q: q.thing_text, _DRAWN),
     _Rule("places", "places=yes compares the places of drawn things", lambda q: q.places == "yes", _DRAWN),
 )
 # The options that need a ranking, and whether a query gives them.
-_OF_RANKING: Mapping[str, Callable[[TunedQuery], bool]] = {
+_OF_RANKING: Mapping[str, Callable[[TunedQuery], object]] = {
     "system": lambda q: q.system == "two-stage",
     "quality": lambda q: q.quality not in (None, "draft"),
     "nprobe": lambda q: q.nprobe is not None,
     "method": lambda q: q.method != "auto",
     "view": lambda q: q.view == "groups",
     "kind": lambda q: q.kind == "photo",
-    "diffuse": lambda q: bool(q.diffuse),
+    "diffuse": lambda q: q.diffuse,
 }
 
 
