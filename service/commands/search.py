@@ -144,8 +144,10 @@ def explain(
         if not ids:
             raise BadSearch("The index has no other photo to explain.")
         params = {"photo": ids, "kind": kind, "like": next(iter(liked), None)}
+        print(f"comparing each square with those of {len(ids)} photos, which takes some seconds", file=sys.stderr)
         answer = engine.explain(prepared, ExplainParams.model_validate(params))
     print(*(printable(str(file)) for file in write_explanation(answer, output)), sep="\n")
+    print("squares with frames of one colour match best", file=sys.stderr)
     return 0
 
 

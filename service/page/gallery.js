@@ -9,8 +9,8 @@ import { building, count, facts, stopped, trouble } from "./shared/words.js";
 export function createAbout(remove) {
   const [dialog, note] = [byId("about"), byId("about-note")];
   let folders = [];
-  // The generation of the index that is described, whether this client may change it, and whether it has begun a build.
-  let made = null;
+  // The index that is described, that when a build began, whether this client may change it, and whether it has begun one.
+  let [here, before] = [null, null];
   let grows = false;
   let begun = false;
   let already = "";
@@ -83,15 +83,16 @@ export function createAbout(remove) {
       byId("building-text").textContent = build ? `${build.text} You can search the photos indexed so far.` : left ?? "";
       byId("building-on").hidden = !left;
       progress(byId("building-progress"), build?.share);
-      const done = () => `Done: ${count(info.index?.photos ?? 0, "photo")} in the index.`;
+      const same = before && info.index && before.made !== info.index.made && before.photos === info.index.photos;
+      const done = () => `Done: ${same ? "no photos that are not here already" : `${count(info.index?.photos ?? 0, "photo")} in the index`}.`;
       if (begun) { note.textContent = already + (build?.text ?? left ?? done()); }
-      if (dialog.open && info.index && info.index.made !== made) { void read(); }
-      made = info.index?.made ?? null;
+      if (dialog.open && info.index && info.index.made !== here?.made) { void read(); }
+      here = info.index;
     },
 
     /** A build has begun, to add a folder, or for changes alone. @param {string | null} folder */
     begun(folder) {
-      begun = true;
+      [begun, before] = [true, here];
       already = folders.includes(folder) ? `${folder} is already in the index. ` : "";
       note.textContent = `${already}${folder && !already ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
     },

@@ -151,7 +151,9 @@ def test_the_command_writes_a_picture_for_each_photo_that_a_search_finds_and_all
     common = ["--index", str(settings.index), "--weights", str(settings.weights)]
     assert main(["explain", *common, str(drawn), "-o", str(out)]) == 0
     assert sorted(file.name for file in out.iterdir()) == ["1.png", "2.png", "3.png", "explanation.json"]
-    assert str(out / "explanation.json") in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert str(out / "explanation.json") in said.out
+    assert all(part in said.err for part in ("with those of 3 photos", "frames of one colour match best"))
     answer, picture = read(out), Image.open(out / "1.png")
     (out / "2.png").write_bytes(drawn.read_bytes())
     with pytest.raises(UserError, match=r"2\.png was not written by this program"):

@@ -122,6 +122,10 @@ def test_the_query_is_shown_in_words_and_grows_from_the_page(
         wait(desk).until(lambda d: text(d, "about-note") == note)
         wait(desk).until(lambda d: text(d, "about-open") == "23 photos")
         wait(desk).until(lambda d: str(tmp_path / "more") not in text(d, "gallery"))
+        (tmp_path / "copies").mkdir()
+        shutil.copy(next(gallery.rglob("*.png")), tmp_path / "copies")
+        add_folder(desk, tmp_path / "copies")
+        wait(desk).until(lambda d: text(d, "about-note") == "Done: no photos that are not here already.")
 
 
 def add_folder(driver: Browser, folder: Path) -> None:

@@ -715,3 +715,10 @@ def test_the_ground_that_two_things_stand_on_is_of_neither(desk: Browser, scenes
     wait_for_photos(desk, lambda d: d.execute_script(f"return JSON.parse({STORED}).marks.at(-1).kind") == "pen")
     assert [round(one["width"]) for one in desk.execute_script(boxes)] == [round(one["width"]) for one in before]
     assert labels(desk)[0] == "car"
+    asked = text(desk, "seen-said")
+    assert asked.endswith("What is the one marked?")
+    desk.find_element(By.ID, "word").send_keys("bat", Keys.ENTER)
+    wait_for_photos(desk, lambda d: d.current_url.endswith("#text=bat"))
+    assert text(desk, "fit-remark").startswith("bat: searched for flying bat.")
+    assert text(desk, "seen-said") == asked, "what is asked is no less worth knowing beside a word"
+    check_suits_everybody(desk, DESKTOP)
