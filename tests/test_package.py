@@ -126,14 +126,18 @@ def test_no_files_import_each_other_in_a_circle_even_for_types_alone() -> None:
     TopologicalSorter({file: graph.find_modules_directly_imported_by(file) & files for file in files}).prepare()
 
 
-def test_no_two_classes_of_the_product_have_one_name() -> None:
+def test_no_two_classes_and_types_of_the_product_have_one_name() -> None:
     names = Counter[str]()
     for file in (file for package in PACKAGES for file in sorted((CHECKOUT / package).rglob("*.py"))):
         # PyTorch's networks are named as what ONNX Runtime computes of them.
         if not {"training", "torch"} & set(file.parts):
-            names.update(node.name for node in ast.parse(read(file)).body if isinstance(node, ast.ClassDef))
-    # The one of the library is opened by users; the other is what a ranking asks.
-    assert {name for name, count in names.items() if count > 1} == {"Gallery"}
+            for node in ast.parse(read(file)).body:
+                given = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+                types = [one.id for one in given if isinstance(one, ast.Name) and re.match("[A-Z].*[a-z]", one.id)]
+                names.update([node.name] if isinstance(node, ast.ClassDef) else types)
+    # A gallery is opened by users, and asked by a ranking; those of pictures mean the same where they are.
+    twice = {name for name, count in names.items() if count > 1}
+    assert twice == {"Gallery", "Box", "Labels", "Mask", "Pixels"}
 
 
 def test_the_distributions_describe_themselves_as_an_index_wants_it_and_hold_no_tests(built: Built) -> None:

@@ -25,9 +25,9 @@ from sketch_search.indexer.building.plan import (
 )
 from sketch_search.indexer.building.staging import Progress, Rereader, Stager
 from sketch_search.indexer.building.writer import (
+    ClusterNumbers,
     GenerationDraft,
     GenerationWriter,
-    Numbers,
     join_clusters,
     make_clusters,
 )
@@ -376,7 +376,7 @@ def _are_stale(plan: BuildPlan, manifest: Manifest, photos: ShownPhotos) -> bool
     return bool(most_are_new or count > MAX_GROWTH * manifest.counts.clusters**2)
 
 
-def _to_merge(sizes: Numbers, shown: int, *, new: bool = False) -> npt.NDArray[np.bool_]:
+def _to_merge(sizes: ClusterNumbers, shown: int, *, new: bool = False) -> npt.NDArray[np.bool_]:
     """Returns which segments, of so many rows, (s,), are merged with each other, and with a new one if there is one."""
     total = int(sizes.sum())
     if total - shown > DEAD_SHARE * total:

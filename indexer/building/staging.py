@@ -59,7 +59,7 @@ _MAX_BESIDE = 1 << 18
 _FOLDERS_KNOWN = 256
 # Photos whose boxes are found between two steps of the bar, and before the time is estimated. What is found is kept.
 _BATCH, _FIRST = 64, 8
-Source = TypeVar("Source")
+Item = TypeVar("Item")
 Read = TypeVar("Read")
 Phase = Literal["reading", "encoding", "boxes", "clustering", "writing", "done", "stopped"]
 _INTERVAL = 1.0
@@ -375,7 +375,7 @@ def _decode(
     return DecodedPhoto(opened, np.stack(pixels))
 
 
-def _read_ahead(readers: int, read: Callable[[Source], Read], files: Iterable[Source], window: int) -> Generator[Read]:
+def _read_ahead(readers: int, read: Callable[[Item], Read], files: Iterable[Item], window: int) -> Generator[Read]:
     """Yields what threads read of the files, in order, up to ``window`` ahead; closing waits for those being read."""
     waiting: deque[Future[Read]] = deque()
     with ThreadPoolExecutor(readers, thread_name_prefix="decode") as pool:

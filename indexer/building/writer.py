@@ -37,7 +37,7 @@ from sketch_search.model.search.clusters import train_centroids, training_points
 from sketch_search.model.terminal import installed_version
 
 # Numbers of clusters, of 32 bits where there may be many.
-Numbers = npt.NDArray[np.integer[Any]]
+ClusterNumbers = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Clustering:
     """Centroids (c, e) float32, clusters (p,) by photos' ids. as_before: whether the current clusters stay."""
 
     centroids: Floats
-    clusters: Numbers
+    clusters: ClusterNumbers
     as_before: bool = False
 
 

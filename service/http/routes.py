@@ -126,7 +126,7 @@ async def serves_originals(ctx: Ctx) -> None:
 
 
 ORIGINALS = [Depends(serves_originals)]
-Entry = Annotated[PhotoEntry, Depends(find_photo)]
+FoundPhoto = Annotated[PhotoEntry, Depends(find_photo)]
 
 
 @api.post("/search", responses=error_answers(404, 413, 415, 422, 503), openapi_extra=PICTURE_BODY)
@@ -218,7 +218,7 @@ async def reveal(ctx: Ctx, trusted: HasToken, engine: InUse, photo_id: PathId) -
 
 
 @api.get("/photos/{photo_id}/facts", dependencies=ORIGINALS, responses=error_answers(404, 422, 503))
-async def facts(ctx: Ctx, engine: InUse, entry: Entry) -> PhotoFacts:
+async def facts(ctx: Ctx, engine: InUse, entry: FoundPhoto) -> PhotoFacts:
     """Says when and with what a photo was taken, and its size. Needs SKETCH_SEARCH_SERVE_ORIGINALS, as originals do."""
     return await ctx.in_turn(ctx.thumbnails, lambda: engine.facts(entry))
 
@@ -234,7 +234,7 @@ async def facts(ctx: Ctx, engine: InUse, entry: Entry) -> PhotoFacts:
         **error_answers(404, 422, 503),
     },
 )
-async def photo(ctx: Ctx, engine: InUse, entry: Entry) -> Response:
+async def photo(ctx: Ctx, engine: InUse, entry: FoundPhoto) -> Response:
     """Returns the original file of a photo."""
     headers = {"ETag": f'"{entry.content_hash}"', **_REVALIDATED}
     if unchanged := not_modified(ctx.request, headers):
@@ -282,7 +282,7 @@ async def thumbnail_of_content(
 
 
 @api.get("/thumbnails/{photo_id}", **_THUMBNAIL)
-async def thumbnail(ctx: Ctx, engine: InUse, entry: Entry, params: FromQuery[queries.ThumbnailParams]) -> Response:
+async def thumbnail(ctx: Ctx, engine: InUse, entry: FoundPhoto, params: FromQuery[queries.ThumbnailParams]) -> Response:
     """Returns a small JPEG of a photo."""
     return await _thumbnail(ctx, engine, entry, params.size)
 

@@ -61,8 +61,8 @@ def check_word(text: str) -> str:
 # The number of a photo or a cluster, up to SQLite's largest integer.
 Id = Annotated[int, Field(ge=0, le=2**63 - 1), BeforeValidator(_only_digits)]
 # A day whose beginning every system can represent.
-Day = Annotated[date, Field(ge=date(FIRST_YEAR, 1, 1), le=date(2200, 12, 31))]
-Folder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
+QueryDay = Annotated[date, Field(ge=date(FIRST_YEAR, 1, 1), le=date(2200, 12, 31))]
+ShownFolder = Annotated[str, Field(max_length=4096), BeforeValidator(_refuse_other_folders)]
 Text = Annotated[str, AfterValidator(check_word)]
 # A word, or none if it is empty.
 ThingText = Annotated[str, Field(max_length=LONGEST), AfterValidator(lambda text: text.strip() and check_word(text))]
@@ -147,7 +147,7 @@ class RemoveParams(Params):
 
 
 class GalleryParams(Params):
-    folder: tuple[Folder, ...] = Field(
+    folder: tuple[ShownFolder, ...] = Field(
         default=(),
         max_length=8,
         description="Count days only below this folder, a path as results show it; may be repeated.",
@@ -299,7 +299,7 @@ class SearchQuery(Params):
     writing: Writing = WRITING
     page: AtLeast0 = PAGE
     turn: Turn = TURN
-    folder: tuple[Folder, ...] = Field(
+    folder: tuple[ShownFolder, ...] = Field(
         default=(),
         max_length=MAX_NAMED,
         description="Only photos below this folder; may be repeated. Its path, as results show it; with /. at its end "
@@ -307,13 +307,13 @@ class SearchQuery(Params):
         "passes all filters.",
         examples=[["2023/summer"]],
     )
-    after: Day | None = Field(
+    after: QueryDay | None = Field(
         default=None,
         description="Only photos taken on 2023-01-31 or later. By EXIF, or without a date in "
         "the file, by its last change and the server's clock.",
         examples=["2023-01-01"],
     )
-    before: Day | None = Field(
+    before: QueryDay | None = Field(
         default=None, description="Only photos taken on this day or earlier.", examples=["2023-12-31"]
     )
 

@@ -242,18 +242,18 @@ def check_method(name: str, matcher: Matcher, tokens_kept: int) -> Method:
     raise BadSearch(f"This checkpoint has no method {name!r}; it has {', '.join(('auto', *able))}.")
 
 
-Stage: TypeAlias = Literal["prepare", "encode", "clusters", "photos", "diffusion"]
+TimedStage: TypeAlias = Literal["prepare", "encode", "clusters", "photos", "diffusion"]
 
 
 class Stopwatch:
     """Times the stages of one search, in milliseconds. All time goes to one stage or another."""
 
     def __init__(self, prepare_ms: float = 0.0, encode_ms: float = 0.0) -> None:
-        self._seconds: dict[Stage, float] = dict.fromkeys(get_args(Stage), 0.0)
+        self._seconds: dict[TimedStage, float] = dict.fromkeys(get_args(TimedStage), 0.0)
         self._seconds |= {"prepare": prepare_ms / 1000, "encode": encode_ms / 1000}
         self._last = time.perf_counter()
 
-    def lap(self, stage: Stage) -> None:
+    def lap(self, stage: TimedStage) -> None:
         now = time.perf_counter()
         self._seconds[stage] += now - self._last
         self._last = now
