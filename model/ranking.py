@@ -205,9 +205,9 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
 #                 + NAMED min(0, w_i - max w + SPREAD)
 #                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
 #
-# the scores of regions diffused, and times 1 - e for a thing without colours whose box is as large as a square of side
-# e of the paper. Unless a word or a like says what such a thing is, its regions also count times the probability of its
-# best guess: wrong guesses lead to other things. Boxes count as far as the drawing backs them (``backing``), in f ALONE
+# the scores of regions diffused, and for a thing without colours times how much its place says (``Thing.placed``).
+# Unless a word or a like says what such a thing is, its regions also count times the probability of its best guess:
+# wrong guesses lead to other things. Boxes count as far as the drawing backs them (``backing``), in f ALONE
 # times as much as for words or several things; ALONE_NAMED times for a named thing, so that its kind hides it less.
 # `evaluate --protocol colours` measures FITTING and ALONE, `--protocol everyday --words` ALONE_NAMED and PRESENT.
 #
@@ -223,9 +223,9 @@ KINSHIP, KINDRED, LIKELY = 8.0, 0.6, 0.4
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
-FITTING, ALONE, ALONE_NAMED, PRESENT = 8.0, 2.0, 3.0, 12.0
+FITTING, ALONE, ALONE_NAMED, PRESENT = 8.0, 2.7, 3.0, 12.0
 # See ``backing``. `tests.benchmarks.clicks` measures BESIDE_LIKED.
-BACKING, BACKED, BESIDE_LIKED = 20, (0.3, 0.8), 0.3
+BACKING, BACKED, BESIDE_LIKED = 20, (0.4, 0.9), 0.3
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows

@@ -46,6 +46,8 @@ SHOWN = 0.5
 SMALL = 0.2
 # How far below its best cosine a thing still reaches, as a share of what lies between it and the photo's mean.
 EXTENT = 0.5
+# From how far off the paper's middle on, across or down, a thing's place counts in full, as a share of the side.
+ASIDE = 0.1
 # The box of what may be anywhere.
 ANYWHERE = (0.0, 0.0, 1.0, 1.0)
 
@@ -83,6 +85,11 @@ class Thing:
         """The side of a square as large as its box, in 0..1."""
         left, top, right, bottom = self.box
         return math.sqrt((right - left) * (bottom - top))
+
+    @property
+    def placed(self) -> float:
+        """How much its place says, in 0..1: nothing if it fills the paper or is in its middle, where anyone draws."""
+        return (1 - self.side) * min(1.0, max(abs(along - 0.5) for along in self.place) / ASIDE)
 
     @property
     def flatness(self) -> float:

@@ -362,8 +362,8 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         sure = float(matcher.sureness(query.things).mean()) if guessed else 1.0
         box_fits = FIT * photos.matched.box_fits.mean(axis=0)
         fits = np.float32(sure) * (photos.region_scores - box_fits) + np.float32(alone * backed) * box_fits
-        # What fills the paper says little of where it was; without a drawing, fits are all that words say of boxes.
-        weight = 1.0 if coloured or not drawn else max(1 - thing.side for thing in query.things)
+        # Without a drawing, fits are all that words say of boxes.
+        weight = 1.0 if coloured or not drawn else max(thing.placed for thing in query.things)
         parts.append(ranking.evidence_of_fits(fits, weight))
         if drawn:
             parts.append(ranking.evidence_of_boxes(photos.matched.presence.mean(axis=0), backed))

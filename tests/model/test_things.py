@@ -48,6 +48,19 @@ def test_a_thing_covers_the_cells_of_its_box_or_the_nearest_one() -> None:
     assert np.flatnonzero(small.covers(cells)).tolist() == [1]
 
 
+def test_a_place_says_more_the_smaller_a_thing_is_and_the_further_from_the_middle() -> None:
+    boxes = {
+        (0.25, 0.25, 0.75, 0.75): 0.0,
+        (0.05, 0.0, 1.05, 1.0): 0.0,
+        (0.2, 0.25, 0.7, 0.75): 0.25,
+        (0.25, 0.35, 0.75, 0.85): 0.5,
+        (0.5, 0.5, 1.0, 1.0): 0.5,
+        (0.0, 0.7, 0.2, 0.9): 0.8,
+    }
+    placed = {box: Thing(Tokens.of_ret(RET), box).placed for box in boxes}
+    assert placed == pytest.approx(boxes)
+
+
 def test_a_photo_that_shows_a_thing_all_over_its_box_comes_first_and_one_that_shows_it_elsewhere_too_last() -> None:
     region = pack(unit(NUMBERS.normal(size=(1, 8))))
     regions, direction = pack(np.zeros((3, 64, 8), np.float32)), unpack(region) / (unpack(region) ** 2).sum()

@@ -191,7 +191,7 @@ def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Sear
         assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
         directions = searcher.matcher.thing_directions(things)
         matched = match(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
-        evidence = evidence_of_fits(sure * matched.diffused(directions)[0], 1 - things[0].side)
+        evidence = evidence_of_fits(sure * matched.diffused(directions)[0], things[0].placed)
         before = {result.id: result.raw_score for result in anywhere.results}
         scores = np.array([before[photo] for photo in regional.index.ids.tolist()], np.float32)
         expected = dict(zip(regional.index.ids.tolist(), weigh(scores, evidence, "fused").tolist(), strict=True))
