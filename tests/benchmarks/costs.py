@@ -121,7 +121,7 @@ def least(rows: Sequence[Row]) -> Row:
 def served(program: Sequence[str], file: Path, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
     """Measures a server: to its first answer, its own memory after searches and after an explanation, and sketches."""
     sketch = file.read_bytes()
-    drawn = turned([sketch], 2 * (searches + 1))
+    drawn = turned([sketch], searches + 1)
     begun = time.perf_counter()
     command = [*program, "serve", "--port", "0"]
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -132,17 +132,11 @@ def served(program: Sequence[str], file: Path, variables: Mapping[str, str], sea
                 while client.get("/readyz").is_error:
                     time.sleep(0.01)
                 ready = time.perf_counter() - begun
-                answers = {
-                    quality: [
-                        client.post("/search", content=one, params={"quality": quality}).raise_for_status()
-                        for one in some
-                    ]
-                    for quality, some in (("good", drawn[: searches + 1]), ("draft", drawn[searches + 1 :]))
-                }
+                answers = [client.post("/search", content=one).raise_for_status() for one in drawn]
                 own = memory(process.pid)["RssAnon"]
                 by_it = "`sketch-search search`, answered by that server"
                 asked = [run(by_it, [*program, "search", str(file)], variables) for _ in range(ROUNDS)]
-                best = [result["id"] for result in answers["draft"][0].json()["results"][:EXPLAINED]]
+                best = [result["id"] for result in answers[0].json()["results"][:EXPLAINED]]
                 located = [
                     client.post("/locate", content=sketch, params={"photo": best}).raise_for_status()
                     for _ in range(searches + 1)
@@ -161,13 +155,9 @@ def served(program: Sequence[str], file: Path, variables: Mapping[str, str], sea
         },
         least(asked),
     ]
-    for quality, name in (("good", "three variants"), ("draft", "one variant")):
-        encode, total = (
-            float(np.median([answer.json()["timings_ms"][part] for answer in answers[quality][1:]])) / 1000
-            for part in ("encode", "total")
-        )
-        rows.append({"what": f"a sketch in {name}, encoded by that server", "seconds": encode})
-        rows.append({"what": f"a search by {name}, answered by it", "seconds": total})
+    for part, name in (("encode", "a sketch, encoded by that server"), ("total", "a search, answered by it")):
+        spent = [answer.json()["timings_ms"][part] for answer in answers[1:]]
+        rows.append({"what": name, "seconds": float(np.median(spent)) / 1000})
     waited = float(np.median([answer.elapsed.total_seconds() for answer in located[1:]]))
     rows.append(
         {"what": f"where {len(best)} photos show it, the first picture of why, answered by it", "seconds": waited}
