@@ -159,8 +159,7 @@ def test_the_figures_are_of_the_weights_that_are_here() -> None:
     digests = {path.stem: file_sha256(path)[:8] for path in (CHECKOUT / "weights").glob("*.safetensors")}
     named = re.findall(r"weights/([\w-]+)\.safetensors` \(`(\w+)`", read(QUALITY) + read(NETWORKS))
     assert dict(named) == {name: digests[name] for name in ("default", "zero-shot", "zse")}
-    as_quick = set(re.findall(r"Weights (\w{8}) guessed otherwise, by networks that took the same time", read(SPEED)))
-    assert set(re.findall(r", weights (\w{8})", read(SPEED))) <= set(digests.values()) | as_quick
+    assert set(re.findall(r", weights (\w{8})", read(SPEED))) <= set(digests.values())
     drawn = json.loads(read(CHECKOUT / "docs" / "research" / "figures" / "weights.json"))
     assert {name: digest[:8] for name, digest in drawn.items()} == {name: digests[name] for name in ("default", "zse")}
 
