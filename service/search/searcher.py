@@ -359,8 +359,9 @@ class Searcher:
 
         Returns both, and texts with other meanings, as ``WordBook.choose``. Unknown words stay as they are.
         """
-        book, vocabulary = self.matcher.book, self.matcher.engine.vocabulary
-        drawn = vocabulary.guess(Tokens.cat([thing.tokens for thing in things])) if things and vocabulary else None
+        book, vocabulary, drawn = self.matcher.book, self.matcher.engine.vocabulary, None
+        if (text or names) and things and vocabulary is not None:
+            drawn = vocabulary.guess(Tokens.cat([thing.tokens for thing in things]))
         chosen, instead = list(names), tuple[str, ...]()
         for number, name in enumerate(names):
             with suppress(ModelError):
