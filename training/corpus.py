@@ -309,6 +309,11 @@ def read_imagenet(folder: Path) -> Corpus:
     return read_archives([folder / "data" / "more" / f"{IMAGENET_PART}.tar.gz"])
 
 
+def read_pacs(folder: Path) -> tuple[Picture, ...]:
+    """Reads the sketches of PACS_PART in ``folder``/data/more3."""
+    return read_archives([folder / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
+
+
 def read_drawings(folder: Path) -> tuple[Picture, ...]:
     """Reads the sketches in ``folder``/data/more2, some of which are lines to draw. Empty without that folder."""
     people, strokes = (folder / "data" / "more2" / f"{name}.tar.gz" for name in ("people", "strokes"))

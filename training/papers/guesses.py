@@ -238,8 +238,8 @@ class Guessed:
 
     def rows(self) -> dict[str, dict[str, float]]:
         """Returns the figures of everything, of each style, of the kinds of most photos by style, and of the worst."""
-        every = np.ones(len(self.kinds), bool)
-        rows = {"all": every} | {f"style {style}": self.styles == style for style in sorted(set(self.styles.tolist()))}
+        rows = {"all": np.ones(len(self.kinds), bool)}
+        rows |= {f"style {style}": self.styles == style for style in sorted(set(self.styles.tolist()))}
         for kind in MOST_PHOTOGRAPHED:
             of_kind = self.kinds == kind
             named = {style: of_kind & (self.styles == style) for style in sorted(set(self.styles[of_kind].tolist()))}
@@ -280,7 +280,6 @@ def read_fresh() -> tuple[Picture, ...]:
     """Reads the fresh sketches of all sets."""
     folder = corpus.data_folder()
     data = corpus.read_both(folder)
-    pacs = corpus.read_archives([folder / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
     lines = corpus.read_line_drawings(folder, ("val", "ship"))
-    sketches = data.sketches + corpus.read_drawings(folder) + pacs + lines + corpus.read_figures()
+    sketches = data.sketches + corpus.read_drawings(folder) + corpus.read_pacs(folder) + lines + corpus.read_figures()
     return corpus.split_fresh(corpus.Corpus(sketches, data.photos))[1].sketches

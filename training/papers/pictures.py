@@ -197,7 +197,7 @@ def training_corpora(folder: Path | None, recipe: Recipe) -> TrainingCorpora:
         if recipe.further:
             sketches += files.read_drawings(data)
         if files.PACS_PART in recipe.split:
-            sketches += files.read_archives([data / "data" / "more3" / "pacs_sketches.tar.gz"]).sketches
+            sketches += files.read_pacs(data)
         everything = files.Corpus(sketches, first.photos + more.photos)
         near = files.too_near(data, recipe.split)
         classes -= near

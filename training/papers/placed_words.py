@@ -87,8 +87,8 @@ def place_words(source: Path, target: Path) -> None:
     network, folder = load_zse_network(source), data_folder()
     if network.vocabulary is None:
         raise ModelError(f"{source} has no vocabulary; give it one by python -m training words")
-    wanted = {spelling(name) for name in MOST_DRAWN}
-    names, before = name_plainly(network.config.words, wanted), network.vocabulary
+    usual = {spelling(name) for name in MOST_DRAWN}
+    names, before = name_plainly(network.config.words, usual), network.vocabulary
     read = read_word_vectors(None)
     rows_of = read.things()
     # "Human hand" is what a person calls a hand.
@@ -111,8 +111,8 @@ def place_words(source: Path, target: Path) -> None:
         # The best placed ones are added once.
         least = float("inf") if before.placed else float(likely.quantile(1 - KEPT))
         for thing, row, good in zip(further.values(), known.predict(vectors), (likely >= least).tolist(), strict=True):
-            rows += [(name, row) for name in thing if good or spelling(name) in wanted]
-    rows += _place_by_sketches(source, before, names, fitted, wanted - {spelling(name) for name, _ in rows})
+            rows += [(name, row) for name in thing if good or spelling(name) in usual]
+    rows += _place_by_sketches(source, before, names, fitted, usual - {spelling(name) for name, _ in rows})
     words = (*names, *((name,) for name, _ in rows))
     new = np.array([row.numpy() for _, row in rows], np.float32).reshape(-1, before.directions.shape[1] + 1)
     after = replace(
@@ -125,21 +125,21 @@ def place_words(source: Path, target: Path) -> None:
     print(f"wrote {target}: {len(rows)} words beside {len(names):,}, of {len(further):,} things that have none")
 
 
-def name_plainly(names: Sequence[Names], wanted: Set[str]) -> tuple[Names, ...]:
-    """Puts the name that most people use, one of ``wanted``, first: a lighthouse is no "beacon"; renames homonyms."""
+def name_plainly(names: Sequence[Names], usual: Set[str]) -> tuple[Names, ...]:
+    """Puts the name that most people use, one of ``usual``, first: a lighthouse is no "beacon"; renames homonyms."""
     renamed = [tuple(RENAMED.get(name, name) for name in word) for word in names]
-    return tuple(tuple(sorted(word, key=lambda name: spelling(name) not in wanted)) for word in renamed)
+    return tuple(tuple(sorted(word, key=lambda name: spelling(name) not in usual)) for word in renamed)
 
 
 def _place_by_sketches(
-    source: Path, vocabulary: Vocabulary, names: Sequence[Names], fitted: int, wanted: Set[str]
+    source: Path, vocabulary: Vocabulary, names: Sequence[Names], fitted: int, usual: Set[str]
 ) -> list[tuple[str, torch.Tensor]]:
-    """Places those of the wanted words that no name means but that there are sketches of: (d + 1,) each."""
+    """Places those of the usual names that no name means but that there are sketches of: (d + 1,) each."""
     folder, book, everyday = data_folder(), WordBook(names), {stem(name) for name in everyday_words()}
     sketches = read_both(folder).sketches + read_drawings(folder) + read_line_drawings(folder, ("val", "ship"))
     of_kind = rows_by_label(sketch.label for sketch in sketches)
     numbers = {label: word_of(label, book) for label in of_kind}
-    lacking = [label for label in of_kind if spelling(label) in wanted and numbers[label] < 0]
+    lacking = [label for label in of_kind if spelling(label) in usual and numbers[label] < 0]
     lacking = [label for label in lacking if stem(spelling(label)) not in everyday]
     taught = [label for label in of_kind if 0 <= numbers[label] < fitted]
     if not lacking or not taught:
