@@ -219,15 +219,18 @@ def find_line(ink: NDArray[np.bool_], strokes: Labels | None = None) -> tuple[ND
     width = columns[-1] - columns[0] + 1
     part, across, rows = ink[:, columns[0] : columns[-1] + 1], np.arange(width), np.arange(SIDE)[:, None]
     thick = np.logical_or.reduce([np.roll(part, step, axis=0) for step in range(1 - NEAR, NEAR)])
-    found, line = 0.0, rows
+    reached, line = 0.0, rows
     for slope in np.linspace(-STEEP, STEEP, 13):
         at = rows + np.rint(slope * (across - width / 2)).astype(np.int64)
         covered = (thick[at.clip(0, SIDE - 1), across] & (at >= 0) & (at < SIDE)).mean(axis=1)
-        if covered.max() > found:
-            found, line = float(covered.max()), at[covered.argmax()]
-    near = part & (abs(rows - line) <= NEAR)
-    around = [(part & (abs(rows - line) <= NEAR + more)).sum(axis=0) for more in (0, 4, 5)]
-    if found < SPANNED or np.median(around[2][around[0] > 0]) > THICK:
+        if covered.max() > reached:
+            reached, line = float(covered.max()), at[covered.argmax()]
+    if reached < SPANNED:
+        return none, none
+    distance = abs(rows - line)
+    near = part & (distance <= NEAR)
+    around = [(part & (distance <= NEAR + more)).sum(axis=0) for more in (0, 4, 5)]
+    if np.median(around[2][around[0] > 0]) > THICK:
         return none, none
     marked, alone = none.copy(), none.copy()
     marked[:, columns[0] : columns[-1] + 1] = near

@@ -93,11 +93,9 @@ RAW = ImageFormat("RAW", "image/x-dcraw", _RAW_ENDINGS, _RAW_STARTS, (b"crx ",),
 PDF = ImageFormat("PDF", "application/pdf", "pdf", module="pypdfium2", rare=True, drawing=True)
 #: All of them, in the order in which sentences name them.
 FORMATS = (JPEG, PNG, SVG, WEBP, GIF, BMP, TIFF, AVIF, HEIC, JPEG_2000, TGA, PSD, JPEG_XL, RAW, PDF)
-#: The endings of names of photos.
-IMAGE_SUFFIXES, RAW_SUFFIXES = (
-    frozenset(suffix for row in FORMATS if not row.drawing for suffix in row.suffixes),
-    RAW.suffixes,
-)
+#: The endings of names of photos, and of those that cameras write unprocessed.
+IMAGE_SUFFIXES = frozenset(suffix for row in FORMATS if not row.drawing for suffix in row.suffixes)
+RAW_SUFFIXES = RAW.suffixes
 # A longer signature may begin with a shorter one.
 _SIGNATURES = sorted(((sign, row) for row in FORMATS for sign in row.signatures), key=lambda pair: -len(pair[0]))
 
