@@ -31,7 +31,7 @@ test coverage soak: export OMP_NUM_THREADS := 1
 # Otherwise, if the environment forbids caches of bytecode, every program that a test starts compiles what it imports.
 test coverage soak: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install test coverage demo containers bench gpu peers papers pictures soak dist lock clean
+.PHONY: help install test coverage demo containers bench figures gpu peers papers pictures soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -81,6 +81,9 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md again and write them ther
 	$(BIN)/python -m tests.benchmarks.sharded --output $(RESULTS) $(if $(QUICK),--quick)
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/speed.md)
+
+figures: $(STAMP) ## measure the figures of README and docs/quality.md again, in 15 minutes, and write them there
+	$(BIN)/python -m training figures --page README.md --page docs/quality.md
 
 gpu: $(STAMP) ## measure a GPU in some five minutes, and only print: pairs, sketches, batches of photos, 20,000 photos
 	$(BIN)/python -m tests.benchmarks.scoring --output build/gpu --device cuda

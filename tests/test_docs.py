@@ -19,7 +19,7 @@ from sketch_search.model.images.formats import FORMATS
 from sketch_search.service.commands import application
 from sketch_search.service.settings import Settings
 from sketch_search.training.commands import training
-from tests.benchmarks.results import read_blocks
+from sketch_search.training.pages import FIGURE, Published, read_blocks
 from tests.documents import CHECKOUT, PAGES, anchors, commands, links, read, shell_commands, spans
 from tests.programs import all_commands, commands_of, options_of, parse
 
@@ -34,6 +34,7 @@ OTHERS = {".", "cc", "cd", "curl", "docker", "export", "git", "pip", "cp", "syst
 OTHER_MODULES = {"build", "mypy", "pip", "pytest", "ruff", "twine", "venv"}
 # Options in the prose that belong to these programs.
 OTHER_OPTIONS = {"--index-url", "--profile"}
+PUBLISHED = Published.read()
 of_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
 
 
@@ -147,12 +148,29 @@ def test_no_table_is_older_than_the_bench_that_measures_it() -> None:
         assert told.returncode or not told.stdout, f"{module} changed after its table was made: run it again"
 
 
-def test_the_readmes_figures_are_those_of_the_page_of_quality() -> None:
-    table = read(README).partition("## Accuracy")[2].partition("\n## ")[0]
-    figures = [row.split("|")[2].strip() for row in table.splitlines() if row.startswith("| ")][2:]
-    assert len(figures) >= 5
-    for figure in figures:
-        assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", read(QUALITY)), figure
+def test_published_blocks_are_as_declared_and_a_figure_is_the_same_wherever_it_is_printed() -> None:
+    pages = {page: read_blocks(read(page)) for page in (README, QUALITY)}
+    assert {(CHECKOUT / block.page, name) for name, block in PUBLISHED.blocks.items()} == {
+        (page, name) for page, blocks in pages.items() for name in blocks
+    }
+    printed: dict[str, str] = {}
+    for name, block in PUBLISHED.blocks.items():
+        template = block.template(PUBLISHED.commands)
+        around = "([^|\n]+?)".join(map(re.escape, FIGURE.sub("\0", template).split("\0")))
+        found = re.fullmatch(around, pages[CHECKOUT / block.page][name])
+        assert found, f"{name} is not as published.toml declares it: make figures"
+        for figure, text in zip(FIGURE.finditer(template), found.groups(), strict=True):
+            assert printed.setdefault(figure[0], text) == text, figure[0]
+    assert len(printed) > 100
+
+
+def test_every_command_that_measures_stands_above_one_block_and_no_figure_outside_of_them() -> None:
+    assert sorted(name for block in PUBLISHED.blocks.values() for name in block.commands) == sorted(PUBLISHED.commands)
+    for page in (README, QUALITY, CHECKOUT / "weights" / "CARD.md"):
+        text = read(page)
+        for block in read_blocks(text).values():
+            text = text.replace(block, "")
+        assert re.findall(r"(?<![\d.])[01]\.\d{3}(?![\d.])", text) == []
 
 
 def test_the_figures_are_of_the_weights_that_are_here() -> None:

@@ -372,7 +372,7 @@ class RememberedTask:
 def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0], among: Sequence[Path] = ()) -> RememberedTask:
     """Reads remembered photos of one of HALVES, each drawn four times; all photos are the gallery.
 
-    among: folders with more photos for it, without those that have the name of an ordinary photo.
+    among: folders, or archives of the data, with more photos for it, without those named as ordinary photos are.
 
     Scenes have two to four things of two kinds at least; for colours each is remembered by itself. Raises ModelError.
     """
@@ -389,7 +389,8 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0], among: 
     photos, kinds = [scene.picture for scene in scenes], [frozenset(scene.shares) for scene in scenes]
     names = {photo.path.name for photo in photos}
     for more in among:
-        new = sorted(path for path in more.rglob("*") if path.suffix.lower() in _PHOTOS and path.name not in names)
+        folder = files.unpack(more) if more.name.endswith(".tar.gz") else more
+        new = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PHOTOS and path.name not in names)
         photos += (Picture(path, "", more.name) for path in new)
         kinds += [frozenset()] * len(new)
     if among:

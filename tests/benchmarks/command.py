@@ -17,7 +17,8 @@ from PIL import Image
 from sketch_search import model
 from sketch_search.model.engine import default_checkpoint, threads
 from sketch_search.service.settings import Settings
-from tests.benchmarks.results import Result, processor
+from sketch_search.training.pages import processor
+from tests.benchmarks.results import Result
 from tests.programs import started_python
 
 # Published command lines name this folder, whichever one the run wrote to.

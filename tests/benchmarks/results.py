@@ -7,41 +7,25 @@ blocks as they are.
 
 import argparse
 import datetime
-import os
-import platform
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-import torch
 from pydantic import BaseModel, Field, ValidationError
 
 from sketch_search.indexer.store.files import write_atomically
+from sketch_search.model.errors import ModelError
+from sketch_search.training.pages import processor, rewrite_page, table
 
 Cell: TypeAlias = int | float | str | None
 Row: TypeAlias = dict[str, Cell]
 
 SOAKS = Path(__file__).parents[2] / "build" / "soak"
-_BLOCK = re.compile(r"^<!-- begin: (?P<name>.+) -->\n(?P<text>.*?)^<!-- end: (?P=name) -->$", re.MULTILINE | re.DOTALL)
-
-
-class ResultError(Exception):
-    """A result that cannot be published, or a page without a place for it; the message says which."""
-
-
-def processor() -> str:
-    """Returns the processor, its cores, and what decides how fast it multiplies, for people."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    whole_numbers = " with VNNI" if any("_vnni" in line for line in lines if line.startswith("flags")) else ""
-    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}{whole_numbers}"
 
 
 def commit() -> str:
@@ -78,7 +62,7 @@ class Result(BaseModel):
 
     def markdown(self) -> str:
         foot = f"{self.machine}; {self.date}{f', {self.commit}' if self.commit else ''}: `{self.command}`"
-        return "\n\n".join(filter(None, (self.said, table(self.rows), foot)))
+        return "\n\n".join(filter(None, (self.said, _table(self.rows), foot)))
 
 
 def shown(cell: Cell) -> str:
@@ -90,45 +74,25 @@ def shown(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
-def table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[Row]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    cells = [columns, *([shown(row.get(column)) for column in columns] for row in rows)]
-    head, *rest = (f"| {' | '.join(line)} |" for line in cells)
-    return "\n".join([head, "|---" * len(columns) + "|", *rest])
+    return table([columns, *([shown(row.get(column)) for column in columns] for row in rows)])
 
 
 def read_results(folder: Path, *, quick: bool = False) -> dict[str, Result]:
-    """Reads the results in a folder, those of one name as one. Raises ResultError for a quick one."""
+    """Reads the results in a folder, those of one name as one. Raises ModelError for a quick one."""
     found: dict[str, Result] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             result = Result.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise ResultError(f"{path} is not as this version writes it; measure it again ({error})") from error
+            raise ModelError(f"{path} is not as this version writes it; measure it again ({error})") from error
         if result.quick and not quick:
-            raise ResultError(f"{path} is of a quick run, which proves nothing; measure it again without --quick")
+            raise ModelError(f"{path} is of a quick run, which proves nothing; measure it again without --quick")
         found.setdefault(result.name, result.model_copy(update={"rows": []})).rows.extend(result.rows)
     if not found:
-        raise ResultError(f"there is no result in {folder}; run the benches with --output there first")
+        raise ModelError(f"there is no result in {folder}; run the benches with --output there first")
     return found
-
-
-def read_blocks(page: str) -> dict[str, str]:
-    """Reads the text of every block of the page, by name."""
-    return {block["name"]: block["text"].removesuffix("\n") for block in _BLOCK.finditer(page)}
-
-
-def rewrite_page(path: Path, blocks: Mapping[str, str]) -> None:
-    """Puts these texts into the blocks of the page at ``path``, all or nothing. ResultError: one is missing."""
-    page = path.read_text(encoding="utf-8")
-    for name in blocks.keys() - read_blocks(page).keys():
-        raise ResultError(f"the page has no block from <!-- begin: {name} --> to <!-- end: {name} -->")
-
-    def with_new_text(block: re.Match[str]) -> str:
-        name = block["name"]
-        return f"<!-- begin: {name} -->\n{blocks[name]}\n<!-- end: {name} -->" if name in blocks else block[0]
-
-    write_atomically(path, _BLOCK.sub(with_new_text, page).encode())
 
 
 class Soak(BaseModel):
@@ -168,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         blocks = {name: result.markdown() for name, result in results.items()}
         if options.page:
             rewrite_page(options.page, blocks)
-    except ResultError as error:
+    except ModelError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print("\n\n".join(f"{name}\n\n{text}" for name, text in blocks.items()))

@@ -75,7 +75,7 @@ def _every(text: str) -> tuple[int, int]:
 @option("--split NAME", f"{', '.join(_SPLITS)} (val, or all of --data).", click.Choice(_SPLITS))
 @option("--trained-on NAME", _TRAINED_ON)
 @data
-@option("--among DIR", "scenes, colours: a folder of photos to search among, too.", a_path, multiple=True)
+@option("--among DIR|TAR.GZ", "scenes, colours: a folder of photos to search among, too.", a_path, multiple=True)
 @option("--every S,P", "Use only every S-th sketch and every P-th photo.", _every)
 @option(
     "--method NAME", f"{', '.join(_METHODS)} (all but search).", click.Choice(_METHODS), name="methods", multiple=True
@@ -266,6 +266,7 @@ def guesses(
 ) -> None:
     """Measure how often the words guessed for sketches are right: of all kinds and styles, or of one protocol."""
     from sketch_search.training.evaluation.answers import measure_guesses
+    from sketch_search.training.pages import record_table
     from sketch_search.training.papers.guesses import measure_styles
 
     matcher = model.load(default_checkpoint(weights), variants=variants)
@@ -277,25 +278,7 @@ def guesses(
     if as_json:
         print(json.dumps(rows))
         return
-    titles = list(rows["all"])
-    print("\n".join([f"| sketches | {' | '.join(titles)} |", "|" + " --- |" * (len(titles) + 1)]))
-    for name, row in rows.items():
-        counts, shares = list(row.values())[:2], list(row.values())[2:]
-        print(f"| {name} | {' | '.join([*map('{:.0f}'.format, counts), *map('{:.3f}'.format, shares)])} |")
-
-
-@click.command(epilog=examples("python -m training folders everything --split unseen"))
-@click.argument("out", type=a_path)
-@part
-@trained_on
-def folders(out: Path, split: str, trained_on: str | None) -> None:
-    """Write the protocol everything as class folders, for a server.
-
-    The folders photo, trained and unseen are created in OUT, a new folder.
-    """
-    task = tasks.read_task("everything", split, trained_on)
-    tasks.write_folders(task, out)
-    print(f"{len(task.corpus.photos):,} photos and {len(task.corpus.sketches):,} sketches are in {out}")
+    print(record_table("sketches", rows))
 
 
 @click.command(epilog=examples("python -m training costs zse/paper zse/tiny weights/default.safetensors"))
@@ -310,6 +293,7 @@ def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -
     """
     from sketch_search.model.torch.checkpoint import load_network
     from sketch_search.training.evaluation.answers import costs_of, speeds_of
+    from sketch_search.training.pages import record_table
     from sketch_search.training.papers.recipe import changes_of
     from sketch_search.training.papers.tables import network_of, read_recipe
 
@@ -321,10 +305,27 @@ def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -
     if as_json:
         print(json.dumps(costs_by_name))
         return
-    titles = list(next(iter(costs_by_name.values())))
-    print("\n".join([f"| network | {' | '.join(titles)} |", "|" + " --- |" * (len(titles) + 1)]))
-    for name, values in costs_by_name.items():
-        print(f"| {name} | {' | '.join(f'{value:,.2f}' if value else '' for value in values.values())} |")
+    no_pairs_empty = {name: {what: cost or "" for what, cost in row.items()} for name, row in costs_by_name.items()}
+    print(record_table("network", no_pairs_empty))
 
 
-COMMANDS = (evaluate, calibrate, guesses, folders, costs)
+@click.command(epilog=examples("python -m training figures --page docs/quality.md --page README.md"))
+@option("--block NAME", "Only this block of them (all).", name="names", multiple=True)
+@option(
+    "--page PAGE.md", "Write the blocks into this page (only print those of all).", a_path, name="pages", multiple=True
+)
+def figures(names: tuple[str, ...], pages: tuple[Path, ...]) -> None:
+    """Measure the shipped checkpoints, and write the figures of the pages.
+
+    Runs in the checkout. What was measured is kept in build/figures, so that a stopped run goes on.
+    """
+    from sketch_search.training.pages import Published, rewrite_page
+
+    chosen = Published.read().of([page.as_posix() for page in pages], names)
+    for page, blocks in chosen.measure(Path()).items():
+        print("\n\n".join(blocks.values()))
+        if pages:
+            rewrite_page(Path(page), blocks)
+
+
+COMMANDS = (evaluate, calibrate, guesses, costs, figures)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from sketch_search.model.commands import source, target
 from sketch_search.model.errors import ModelError
 from sketch_search.model.terminal import printable
 from sketch_search.training.commands import measurements as shared
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -186,14 +183,15 @@ def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **furt
 
     NAME is a file in recipes/tables of this package, such as one-budget.
     """
-    from sketch_search.training.papers.tables import TableRun, write_block
+    from sketch_search.training.pages import rewrite_page
+    from sketch_search.training.papers.tables import TableRun
 
     arguments = "".join(f" --{name} {further[name]}" for name in ("data", "backbone", "words") if further[name])
     shown = TableRun(**further).run(name, f"python -m training table {name}{arguments}")
     content = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
     print(json.dumps(content) if as_json else shown.markdown())
     if page:
-        write_block(page, name, shown.markdown())
+        rewrite_page(page, {f"table {name}": shown.markdown()})
     if plot:
         shown.plot(plot)
     if failed := [f"{row}: {reason}" for row, reason in shown.missing.items() if reason]:

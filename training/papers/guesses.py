@@ -229,8 +229,8 @@ class Guessed:
         bins = np.minimum((self.probable[rows] * _BINS).astype(int), _BINS - 1)
         surplus = np.bincount(bins, shares * (self.probable[rows] - self.first[rows]), _BINS)
         return {
-            "count": float(rows.sum()),
-            "kinds": float(len(styles)),
+            "count": int(rows.sum()),
+            "kinds": len(styles),
             "first": float(shares @ self.first[rows]),
             "of three": float(shares @ self.three[rows]),
             "calibration error": float(np.abs(surplus).sum()),

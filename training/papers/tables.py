@@ -32,6 +32,7 @@ from sketch_search.training.corpus import Corpus, Picture, data_folder, read_cli
 from sketch_search.training.evaluation.answers import clip_vectors, costs_of, search_in_two_stages
 from sketch_search.training.evaluation.figures import ALL, TITLES, bootstrap, measure
 from sketch_search.training.evaluation.scoring import encode_both, task_matrices, trained_matcher
+from sketch_search.training.pages import table as markdown_table
 from sketch_search.training.papers import recipe as recipes
 from sketch_search.training.papers.clip_at import ClipAtRecipe, clip_at_trainer
 from sketch_search.training.papers.sketch_an_anchor import AnchorRecipe, anchor_trainer
@@ -199,9 +200,7 @@ class Shown:
         same = {name: lines[0][name] for name in shown[1:] if len({line.get(name) for line in lines}) == 1}
         same = same if len(lines) > 1 else {}
         shown = [name for name in shown if name not in same]
-        cells = [shown, *([line.get(name, "") for name in shown] for line in lines)]
-        names, *others = (f"| {' | '.join(line)} |" for line in cells)
-        body = "\n".join([names, "|---" * len(shown) + "|", *others])
+        body = markdown_table([shown, *([line.get(name, "") for name in shown] for line in lines)])
         # A row says itself what it was trained on.
         about = [sentence for row in self.rows for sentence in row["about"] if not sentence.startswith("valid for")]
         said = dict.fromkeys(sentence[0].upper() + sentence[1:] for sentence in about)
@@ -441,14 +440,3 @@ def _describe_run(device: str) -> str:
     gpu = f"trained on {torch.cuda.get_device_name(trained)}, " if trained.type == "cuda" else ""
     machine = f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {gpu}"
     return machine + datetime.now(UTC).date().isoformat()
-
-
-def write_block(page: Path, name: str, text: str) -> None:
-    """Writes the text between the marks of a table in a page. Raises ModelError if the page lacks the marks."""
-    begin, end = f"<!-- begin: table {name} -->\n", f"<!-- end: table {name} -->"
-    before, mark, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, last, after = rest.partition(end)
-    if not mark or not last:
-        raise ModelError(f"{page} needs one {begin.strip()} and, after it, one {end}")
-    with replacing(page) as partial:
-        partial.write_text(f"{before}{begin}{text}\n{end}{after}", encoding="utf-8")
