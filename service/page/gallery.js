@@ -107,7 +107,6 @@ const NO_FOLDERS = { path: "", above: null, folders: [] };
 export function offerFolders(build) {
   const [dialog, field, note, list] = ["folders", "folder", "folder-note", "folders-list"].map(byId);
   const question = new api.Latest();
-  // The folder in which the path is being typed, and what is in it.
   let within = { answer: NO_FOLDERS };
 
   for (const opener of ["folder-choose", "folder-add"]) {

@@ -12,7 +12,7 @@ const COMPLETIONS = 12;
 // What browsers call the event when a completion is chosen; older ones give it no name.
 const CHOSEN = "insertReplacementText";
 
-/** The view of the results; `changed` is called when another one is chosen, with true if it is to be decided anew. */
+/** The view of the results; `changed` is called when another one is chosen, with true if it is to be decided anew. @param {(anew?: boolean) => void} changed */
 export function createOptions(changed) {
   const [count, fold] = [byId("count"), byId("fold")];
   let view = "auto";
@@ -41,7 +41,7 @@ export function createOptions(changed) {
     params: (auto = "auto") => ({ k: count.value || "20", view: view === "auto" ? auto : view, fold: String(fold.checked) }),
     /** During drawing, one variant of the drawing makes searches quicker. */
     quick: () => (variants > 1 ? { quality: "draft" } : {}),
-    /** Offer what this server can do. @param model and limits as /info tells them */
+    /** Offer what this server can do. @type {(model: Model, limits: Limits) => void} */
     offer(model, limits) {
       variants = model.variants;
       const sizes = new Set([...PAGE_SIZES.filter((size) => size <= limits.max_k), limits.default_k]);
@@ -52,32 +52,35 @@ export function createOptions(changed) {
   };
 }
 
-/** The field for a word, completed by the vocabulary. */
+/** The field for a word, completed by the vocabulary. @param {Parts} parts */
 export function createWord(parts) {
-  const [form, field, list] = ["word-form", "word", "words"].map(byId);
+  const [form, field, list] = [byId("word-form"), byId("word"), byId("words")];
   const question = new api.Latest();
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     take(field.value.trim());
   });
-  field.addEventListener("input", ({ inputType }) => {
+  field.addEventListener("input", (event) => {
+    const { inputType } = /** @type {InputEvent} */ (event);
     if (!inputType || inputType === CHOSEN) { form.requestSubmit(); } else { complete(field.value.trim()); }
   });
   parts.onChange(() => unknown(null));
 
-  /** Show that this word is unknown; whether the `rest` is searched for, and the `nearest`, to `choose` from. null: nothing. */
+  /** Show that a word is unknown, and the `nearest`; null: nothing. @type {(word: string | null, nearest?: string[], rest?: boolean, choose?: (word: string) => void) => void} */
   function unknown(word, nearest = [], rest = false, choose = take) {
     byId("word-unknown").textContent = word === null ? "" : unknownWord(word, rest, nearest.length);
-    const onclick = ({ target }) => {
-      unknown(null);
-      choose(target.textContent);
+    const chip = (/** @type {string} */ textContent) => {
+      const onclick = () => {
+        unknown(null);
+        choose(textContent);
+      };
+      return element("button", { type: "button", className: "quiet", textContent, onclick });
     };
-    const chip = (textContent) => element("button", { type: "button", className: "quiet", textContent, onclick });
     byId("word-nearest").replaceChildren(...nearest.map((one) => element("li", {}, chip(one))));
   }
 
-  function take(word) {
+  function take(/** @type {string} */ word) {
     if (word) {
       field.value = "";
       list.replaceChildren();
@@ -86,12 +89,12 @@ export function createWord(parts) {
     }
   }
 
-  /** Offer words that begin so to the fields with the list `words`. */
+  /** Offer words that begin so to the fields with the list `words`. @param {string} prefix */
   function complete(prefix) {
     void question.ask(
-      async (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : []),
+      (signal) => (prefix ? api.words(prefix, COMPLETIONS, signal) : /** @type {string[]} */ ([])),
       (words) => list.replaceChildren(...words.map((value) => element("option", { value }))),
-      () => undefined,
+      () => {},
     );
   }
 
@@ -103,7 +106,7 @@ export function createWord(parts) {
       form.requestSubmit();
       return parts.params().text !== before;
     },
-    /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @param model, index as /info tells them */
+    /** Offer the field, if there is a vocabulary, or a text tower, which reads any text. @type {(model: Model, index: Index) => void} */
     offer({ vocabulary }, { text_tower: tower }) {
       form.hidden = !vocabulary && !tower;
       field.title = tower ? `Any words, read by ${tower}` : `${vocabulary.toLocaleString("en")} English words, and common things in 13 other languages`;

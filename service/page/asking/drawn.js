@@ -13,34 +13,36 @@ const SWITCHES = {
   colours: "Match the colours of things",
   writing: "Leave out writing, marks and construction lines beside the drawing",
 };
-const ALL = { apart: true, places: true, colours: true, writing: true };
+const ALL = /** @type {Record<Switch, boolean>} */ ({ apart: true, places: true, colours: true, writing: true });
 const OFF = "Does not count: this search compares whole photos";
 
-/** `react.changed` is called when a switch is pressed, `react.step` before things are divided or named; `word` completes words. */
+/** @param {Paper} paper @param {Parts} parts @param {Word} word completes words @param {DrawnReact} react */
 export function createDrawn(paper, parts, word, react) {
   const list = byId("things");
-  // What each thing was guessed to be, with the probability, by its number.
+  /** What each thing was guessed to be, by its number. @type {Map<number, Guess>} */
   let guesses = new Map();
-  // What each may be, for a person to choose from; and how sure it is, 1 if somebody said it, below 0 if no photo shows it.
-  let [offered, sureness] = [new Map(), new Map()];
-  // The thing that the line above the photos asks for, if any.
+  /** What each may be, for a person to choose from. @type {Map<number, string[]>} */
+  let offered = new Map();
+  /** How sure each is, 1 if somebody said it, below 0 if no photo shows it. @type {Map<number, number>} */
+  let sureness = new Map();
+  /** The thing that the line above the photos asks for, if any. @type {Thing | undefined} */
   let asked;
-  // The things that the server saw in a picture that was not drawn here.
+  /** The things that the server saw in a picture that was not drawn here. @type {Thing[]} */
   let seen = [];
-  // What was sorted by hand since the last answer: words of things, each with what gives its thing another one.
+  /** What was sorted by hand since the last answer: words, each with what gives its thing another one. @type {Typed[]} */
   let typed = [];
   // Whether the things, their places and colours are to count, and whether they do: not if the search compares no regions of photos.
   let wanted = ALL;
   let counts = ALL;
   let counted = false;
-  let leftOut = [];
-  let shown = [];
+  let leftOut = /** @type {Answer["left_out"]} */ ([]);
+  let shown = /** @type {Thing[]} */ ([]);
   let [showing, placing] = [0, 0];
   let sorted = Promise.resolve();
 
-  for (const name of Object.keys(ALL)) {
-    byId(name).addEventListener("change", ({ target }) => {
-      wanted = { ...wanted, [name]: target.checked };
+  for (const name of /** @type {Switch[]} */ (Object.keys(ALL))) {
+    byId(name).addEventListener("change", () => {
+      wanted = { ...wanted, [name]: byId(name).checked };
       react.changed();
     });
   }
@@ -52,14 +54,15 @@ export function createDrawn(paper, parts, word, react) {
   const things = () => thingsOf(pieces());
   const sorting = createSorting(paper, { shown: () => shown, things, sort });
 
-  /** Divide, join or name some marks by a function of things.js, as a step that Back takes back. Nothing else is divided anew. */
+  /** Divide, join or name some marks by a function of things.js, as a step that Back takes back. Nothing else is divided anew. @type {Sort} */
   function sort(...how) { return (sorted = sortNow(...how)); }
 
+  /** @type {Sort} */
   async function sortNow(by, some, name) {
     const places = some.map((mark) => pieces().indexOf(mark));
     word.unknown(null);
     await react.step();
-    typed.push({ name, rename: (other) => sort(named, places.map((place) => pieces()[place]), other) });
+    typed.push({ name, rename: (/** @type {string} */ other) => sort(named, places.map((place) => pieces()[place]), other) });
     const before = pieces();
     const all = settled(before);
     paper.replace(withPieces(paper.marks, by(all, places.map((place) => all[place]), name)));
@@ -67,16 +70,16 @@ export function createDrawn(paper, parts, word, react) {
     shown.forEach((one) => (one.marks = one.marks.map((mark) => pieces()[before.indexOf(mark)])));
   }
 
-  /** The things of a search: those drawn here, or those that the server saw. */
+  /** The things of a search: those drawn here, or those that the server saw. @param {Thing[]} drawn */
   const searched = (drawn) => (drawn.length ? drawn : seen);
 
-  /** Whether something is a thing of its own on the paper: over an image, nobody knows what belongs together. */
+  /** Whether something is a thing of its own on the paper: over an image, nobody knows what belongs together. @param {Thing} thing */
   const separate = ({ marks }) => wanted.apart && marks !== undefined && marks[0].kind !== "image";
 
-  /** Whether things have colours. Those that the server saw have none while colours do not count. */
+  /** Whether things have colours. Those that the server saw have none while colours do not count. @param {Thing[]} all */
   const inColour = (all) => all.some((thing) => namesOf(thing).length || (!wanted.colours && !thing.marks?.[0].colour));
 
-  /** What a thing is: as a person says, or else by its guess if that is sure. */
+  /** What a thing is: as a person says, or else by its guess if that is sure. @param {Thing} thing */
   const said = ({ id, marks = [] }) => marks.find((mark) => mark.word)?.word ?? sure(guesses.get(id));
 
   function show() {
@@ -97,26 +100,25 @@ export function createDrawn(paper, parts, word, react) {
     byId("left-out").replaceChildren(...frames.map(([left, top, right, bottom]) =>
       element("i", { style: `left: ${left}; top: ${top}; width: calc(${right} - ${left}); height: calc(${bottom} - ${top})` })));
     offer("writing", written);
-    // Where there is no room, it ends between two things.
     const described = wanted.apart && names(all).map((name) => name.replaceAll(" ", "\u00a0")).join(", ");
     parts.describe(placed || coloured || written || !wanted.apart ? described || "Drawing" : "");
   }
 
-  /** Show a switch, off if what it is for does not count. */
+  /** Show a switch, off if what it is for does not count. @type {(name: Switch, yes: boolean) => void} */
   function offer(name, yes) {
     Object.assign(byId(name), { checked: counts[name] && wanted[name], disabled: !counts[name] });
     byId(`${name}-switch`).hidden = !yes;
     byId(`${name}-switch`).title = counts[name] ? SWITCHES[name] : OFF;
   }
 
-  function names(all) {
+  function names(/** @type {Thing[]} */ all) {
     const known = thingNames(all.map((thing) => [said(thing) ?? guessed(guesses.get(thing.id)), namesOf(thing)]));
     const own = known.filter(Boolean);
     const rest = all.length - own.length;
     return own.length ? [...own, ...(rest ? [count(rest, "more thing")] : [])] : [rest > 1 ? `${rest} things` : ""];
   }
 
-  function outline(all) {
+  function outline(/** @type {Thing[]} */ all) {
     if (!typing()) {
       const before = new Map(shown.map(({ id }, i) => [id, list.children[i].firstElementChild.style]));
       shown = all;
@@ -125,7 +127,7 @@ export function createDrawn(paper, parts, word, react) {
     }
   }
 
-  /** A thing's outline, with what it is, which can be typed over. */
+  /** A thing's outline, with what it is, which can be typed over. @type {(thing: Thing, style?: CSSStyleDeclaration) => HTMLElement} */
   function item(thing, style) {
     const { id, box } = thing;
     const label = element("p", { style: style?.cssText ?? "" });
@@ -139,6 +141,7 @@ export function createDrawn(paper, parts, word, react) {
     return made;
   }
 
+  /** @type {(thing: Thing, known: string, guess: Guess, label: HTMLElement) => HTMLElement} */
   function field(thing, known, guess, label) {
     const placeholder = guessed(guess) || "What is this?";
     const made = element("input", { type: "text", value: known, placeholder, size: (known || placeholder).length, maxLength: 100, ariaLabel: "What this thing is", autocomplete: "off" });
@@ -162,7 +165,8 @@ export function createDrawn(paper, parts, word, react) {
       // The browser reports no change if the guess itself is typed.
       label.matches(".typed") && known ? take() : made.nextElementSibling.firstElementChild.focus();
     });
-    label.addEventListener("focusout", ({ relatedTarget: pressed }) => {
+    label.addEventListener("focusout", ({ relatedTarget }) => {
+      const pressed = /** @type {HTMLElement} */ (relatedTarget);
       if (label.contains(pressed)) { return; }
       sorting.leave(pressed);
       if (made.value === known && !list.contains(pressed)) { show(); }
@@ -170,11 +174,11 @@ export function createDrawn(paper, parts, word, react) {
     return made;
   }
 
-  /** Buttons to name a thing by its guesses or by typing, to take it apart, and to make it part of another one. */
+  /** Buttons to name a thing by its guesses or by typing, to take it apart, and to make it part of another one. @type {(thing: Thing) => HTMLElement[]} */
   function offers(thing) {
     const own = separate(thing);
     const guessed = (offered.get(thing.id) ?? []).filter((one) => one !== thing.marks?.[0].word);
-    const deeds = guessed.map((one) => [one, () => (own ? void sort(named, thing.marks, one) : word.take(one))]);
+    const deeds = guessed.map((one) => /** @type {[string, () => void]} */ ([one, () => (own ? void sort(named, thing.marks, one) : word.take(one))]));
     if (own) { deeds.push(["Something else\u2026", () => typeIn(shown.findIndex(({ id }) => id === thing.id))]); }
     if (own && divided(thing)) { deeds.push(["Its two parts", sorting.split]); }
     if (own && shown.length > 1) { deeds.push(["Part of another thing", sorting.join]); }
@@ -184,11 +188,11 @@ export function createDrawn(paper, parts, word, react) {
         if (own) { sorting.take(thing); }
         deed();
       };
-      return element("button", { type: "button", textContent, onclick, onmousedown: (event) => event.preventDefault() });
+      return element("button", { type: "button", textContent, onclick, onmousedown: (/** @type {MouseEvent} */ event) => event.preventDefault() });
     });
   }
 
-  /** Have a person type what this thing is. */
+  /** Have a person type what this thing is. @param {number} place */
   function typeIn(place) {
     const label = list.children[place].firstElementChild;
     label.classList.add("typed");
@@ -196,11 +200,11 @@ export function createDrawn(paper, parts, word, react) {
     label.firstElementChild.focus();
   }
 
-  /** Say what was understood, and ask what the least sure thing is, if that is in doubt. */
+  /** Say what was understood, and ask what the least sure thing is, if that is in doubt. @param {Thing[]} all */
   function ask(all) {
     const open = all.filter(({ id, marks }) => offered.has(id) && !marks?.[0].word);
     asked = open.filter(({ id }) => sureness.get(id) < SURE).sort((a, b) => sureness.get(a.id) - sureness.get(b.id))[0];
-    const nameOf = (one) => thingNames([[said(one) ?? guesses.get(one.id)?.word, namesOf(one)]])[0];
+    const nameOf = (/** @type {Thing} */ one) => thingNames([[said(one) ?? guesses.get(one.id)?.word, namesOf(one)]])[0];
     byId("seen-said").textContent = asked ? understood(all.map((one) => [nameOf(one), one !== asked && said(one) !== undefined])) : "";
     byId("guesses").replaceChildren(...(asked ? offers(asked).slice(0, 5) : []));
   }
@@ -218,7 +222,7 @@ export function createDrawn(paper, parts, word, react) {
     if (!items.length || typing() || paper.drawing) { return; }
     const boxes = items.map((one) => one.getBoundingClientRect()).map(({ left, top, right, bottom }) =>
       ({ left: left - sheet.left, top: top - sheet.top, right: right - sheet.left, bottom: bottom - sheet.top }));
-    const labels = items.map(({ firstElementChild: { offsetWidth: width, offsetHeight: height } }, i) => ({ ...shown[i], box: boxes[i], width, height }));
+    const labels = items.map(({ firstElementChild: { offsetWidth: width, offsetHeight: height } }, i) => ({ marks: shown[i].marks, box: boxes[i], width, height }));
     placeLabels(pieces(), paper.place, sheet.width, labels).forEach(({ left, top }, i) => {
       const [{ firstElementChild: label, clientLeft, clientTop }, own] = [items[i], boxes[i]];
       label.classList.toggle("low", top > sheet.height / 2);
@@ -228,7 +232,7 @@ export function createDrawn(paper, parts, word, react) {
   }
 
   return {
-    /** Whether places and colours count, as parameters of a search with what is drawn, see Query.snapshot. */
+    /** Whether places and colours count, as parameters of a search with what is drawn. @param {Snapshot} snapshot */
     params({ blob, things: drawn }) {
       const all = searched(drawn);
       return {
@@ -238,7 +242,7 @@ export function createDrawn(paper, parts, word, react) {
         ...(wanted.writing ? {} : { writing: "yes" }),
       };
     },
-    /** Take what the things of a search are, and what they were guessed to be; `latest`: nothing has been drawn or typed since. */
+    /** Take what the things of a search are; `latest`: nothing has been drawn or typed since. @type {(snapshot: Snapshot, answer: Answer, latest: boolean) => void} */
     know({ marks, strokes, things: drawn }, answer, latest) {
       const found = answer.things ?? [];
       if (latest) { typed = []; }
@@ -254,11 +258,11 @@ export function createDrawn(paper, parts, word, react) {
       // What the words of the search say is known.
       const known = found.map(({ word: said, guess }) => (said ? { word: said, probability: 1 } : guess));
       guesses = new Map(ids.map((id, i) => [id, known[i] ?? whole[0] ?? kept.get(id)]));
-      const listed = (i) => found[i]?.guesses?.map((guess) => guess.word) ?? (ids.length === 1 ? [...whole.map((guess) => guess.word), ...(answer.perhaps ?? [])] : []);
+      const listed = (/** @type {number} */ i) => found[i]?.guesses?.map((guess) => guess.word) ?? (ids.length === 1 ? [...whole.map((guess) => guess.word), ...(answer.perhaps ?? [])] : []);
       // The word beside a drawing without things says what it is.
       offered = new Map(answer.word_read && !found.length ? [] : ids.map((id, i) => [id, listed(i)]));
-      const unfit = (fits) => fits === false || (ids.length === 1 && answer.sketch_fits === false);
-      sureness = new Map(ids.map((id, i) => [id, (guesses.get(id)?.probability ?? 0) - (found[i]?.word ? 0 : unfit(found[i]?.fits))]));
+      const unfit = (/** @type {boolean} */ fits) => fits === false || (ids.length === 1 && answer.sketch_fits === false);
+      sureness = new Map(ids.map((id, i) => [id, (guesses.get(id)?.probability ?? 0) - Number(!found[i]?.word && unfit(found[i]?.fits))]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
       // If all is left out, all is searched with.
@@ -271,7 +275,7 @@ export function createDrawn(paper, parts, word, react) {
       offered = new Map();
       ask([]);
     },
-    /** Take away the word of a thing with which a message begins. @returns {{name: string, rename} | undefined} the word, if it is one */
+    /** Take away the word of a thing with which a message begins. @type {(message: string) => Typed | undefined} */
     dropWord(message) {
       const dropped = typed.find(({ name }) => message.startsWith(`${name}${message[0]}`, 1));
       // What was sorted after it stays.
@@ -298,17 +302,17 @@ export function createDrawn(paper, parts, word, react) {
   };
 }
 
-/** What a person said to be one thing, by its number and how much it is; a new object of what nobody did. */
+/** What a person said to be one thing, by its number and how much it is; a new object of what nobody did. @type {(marks: Mark[]) => string | object} */
 const keyOf = ([{ told }, ...others]) => (told === undefined ? {} : `${told} ${others.length}`);
 
 const typing = () => byId("things").contains(document.activeElement);
 
-const namesOf = (thing) => thing.colours ?? coloursOf(thing);
+const namesOf = (/** @type {Thing} */ thing) => thing.colours ?? coloursOf(thing);
 
-/** What is chosen of the drawing is sorted by hand. `shown` gives the things that have labels, `things` all; `sort` changes some of the marks by a function of things.js. */
+/** What is chosen of the drawing is sorted by hand. @param {Paper} paper @param {Sortable} drawn */
 function createSorting(paper, { shown, things, sort }) {
-  const [bar, list] = ["held", "things"].map(byId);
-  // Marks, or dots of an image; and whether they wait for the thing that they are to be joined with.
+  const [bar, list] = [byId("held"), byId("things")];
+  /** Marks, or dots of an image. @type {Mark[]} */
   let held = [];
   let joining = false;
 
@@ -319,10 +323,10 @@ function createSorting(paper, { shown, things, sort }) {
   Object.entries(deeds).forEach(([name, deed]) => byId(`held-${name}`).addEventListener("click", () => void deed()));
   byId("remove").addEventListener("click", () => paper.remove());
 
-  const among = ({ marks }) => marks.some((mark) => held.includes(mark));
+  const among = (/** @type {Thing} */ { marks }) => marks.some((mark) => held.includes(mark));
   const others = () => shown().filter((thing) => !among(thing));
 
-  function hold(marks) {
+  function hold(/** @type {Mark[]} */ marks) {
     held = marks;
     const parts = things().filter(among);
     const whole = parts.length === 1 && parts[0].marks.length === held.length;
@@ -339,30 +343,31 @@ function createSorting(paper, { shown, things, sort }) {
     all.length > 1 ? wait(true) : void sort(joined, [...held, ...all[0].marks]);
   }
 
-  function wait(yes) {
+  function wait(/** @type {boolean} */ yes) {
     joining = yes;
     list.classList.toggle("joining", yes);
     [...list.children].forEach((one, i) => one.classList.toggle("from", yes && among(shown()[i])));
     byId("hint").textContent = yes ? "Press what it belongs to." : "";
   }
 
-  function press(event) {
+  function press(/** @type {Event} */ event) {
     if (!joining) { return; }
-    const place = [...list.children].findIndex((one) => one.contains(event.target));
-    const other = shown()[place] ?? thingAt(shown(), paper.pointOf(event));
+    const target = /** @type {HTMLElement} */ (event.target);
+    const place = [...list.children].findIndex((one) => one.contains(target));
+    const other = shown()[place] ?? thingAt(shown(), paper.pointOf(/** @type {MouseEvent} */ (event)));
     event.stopPropagation();
     // A word that is being typed would stay.
-    event.target.matches("input") && event.target.blur();
+    target.matches("input") && target.blur();
     wait(false);
     if (other && !among(other)) { void sort(joined, [...held, ...other.marks]); }
   }
 
   return {
-    take({ marks }) {
+    take(/** @type {Thing} */ { marks }) {
       if (joining) { return; }
       if (marks[0].at) { hold(marks); } else { paper.choose(marks); }
     },
-    /** The label is left for what was `pressed`. */
+    /** The label is left for what was `pressed`. @param {HTMLElement} [pressed] */
     leave(pressed) {
       if (joining || pressed?.closest("#held, #handles, #paper")) { return; }
       paper.choose([]);

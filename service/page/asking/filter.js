@@ -4,24 +4,22 @@ import * as api from "../shared/api.js";
 import { byId, closeOutside, element, icon, refill } from "../shared/dom.js";
 import { count, day, ends, fileName, folderName, inFolders, period, undatedNote } from "../shared/words.js";
 
-// The most folders of a filter, and the most that a server lists.
 const MOST = 8;
 const LISTED = 1000;
 // How many characters of YYYY-MM-DD name a unit of time, what its bars are, and how each is labelled.
+/** @type {Record<number, [string, Intl.DateTimeFormatOptions]>} */
 const UNITS = { 4: ["Years", { year: "numeric" }], 7: ["Months", { month: "short" }], 10: ["Days", { day: "numeric" }] };
 
-/** Offer the folders and days of the collection; what is chosen is shown with the `parts` of the query. */
+/** Offer the folders and days of the collection; what is chosen is shown with the `parts` of the query. @param {Parts} parts */
 export function offerFilter(parts) {
   const [box, field] = [byId("filter"), byId("filter-folder")];
   const question = new api.Latest();
   const opened = new Set();
-  // How many photos each folder has, and those of each day as [day, photos].
-  let folders = new Map();
-  let days = [];
+  let folders = /** @type {Map<string, number>} */ (new Map());
+  let days = /** @type {[string, number][]} */ ([]);
   // How many photos have the day of their file, and whether it is known that no folder has others in it.
   let undated = 0;
   let flat = false;
-  // The folders in which the days were counted.
   let counted = "";
   const typed = () => field.value.replace(/^\/+|\/+$/g, "").trim();
 
@@ -38,7 +36,7 @@ export function offerFilter(parts) {
   });
   parts.onChange(() => (box.open && counted !== `${parts.params().folder}` ? recount() : show()));
   field.addEventListener("input", show);
-  for (const name of ["after", "before"]) {
+  for (const name of /** @type {const} */ (["after", "before"])) {
     const day = byId(`filter-${name}`);
     // Each digit changes a day that is typed, which counts once Enter is pressed or the field is left.
     let typing = false;
@@ -57,22 +55,22 @@ export function offerFilter(parts) {
   });
   show();
 
-  /** The other end of the days, moved to this one if they cross. */
+  /** The other end of the days, moved to this one if they cross. @type {(name: "after" | "before", value: string) => Partial<Wanted>} */
   function moved(name, value) {
-    const other = { after: "before", before: "after" }[name];
+    const other = name === "after" ? "before" : "after";
     const [end] = parts.params()[other];
     return value && end && (name === "after" ? value > end : value < end) ? { [other]: [value] } : {};
   }
 
   /** Count the photos of each folder, and in the chosen folders those of each day. */
-  function recount(then = () => undefined) {
+  function recount(then = () => {}) {
     const { folder } = parts.params();
     counted = `${folder}`;
     show();
-    const fill = ({ below, files_below: files = [], days: dated = {}, ...more }) => {
+    const fill = (/** @type {Partial<Collection>} */ { below, files_below: files = [], days: dated = {}, ...more }) => {
       flat = below?.length === 0;
       undated = more.undated ?? 0;
-      folders = new Map((below ?? []).map((path, i) => [path, files[i]]).sort(([a], [b]) => (key(a) < key(b) ? -1 : 1)));
+      folders = new Map((below ?? []).map((path, i) => /** @type {const} */ ([path, files[i]])).sort(([a], [b]) => (key(a) < key(b) ? -1 : 1)));
       days = Object.entries(dated).sort();
       then();
       show();
@@ -117,12 +115,12 @@ export function offerFilter(parts) {
       : paths.filter((path) => above(path).every((one) => !folders.has(one) || opened.has(one)));
   }
 
-  /** A folder: a box that adds it to the filter, its name, which replaces the others, and what opens it. */
+  /** A folder: a box that adds it to the filter, its name, which replaces the others, and what opens it. @type {(path: string) => HTMLElement} */
   function row(path) {
     const { folder, after, before } = parts.params();
     const [chosen, found, others] = [folder.includes(path), typed(), folder.filter((one) => one !== path)];
     const inside = !found && [...folders.keys()].some((one) => one.startsWith(`${path}/`));
-    const set = (wanted) => parts.set({ folder: wanted });
+    const set = (/** @type {string[]} */ wanted) => parts.set({ folder: wanted });
     const full = !chosen && others.length >= MOST;
     const added = { type: "checkbox", checked: chosen, disabled: full, ariaLabel: `Also ${folderName(path)}`, title: "Also this folder" };
     const tick = keyed(`also ${path}`, element("input", { ...added, onchange: () => set(chosen ? others : [...others, path]) }));
@@ -139,7 +137,7 @@ export function offerFilter(parts) {
     };
     const more = { type: "button", className: "plain", ariaExpanded: String(open), ariaLabel: `Folders in ${path}`, onclick: turn };
     const item = element("li", {}, tick, keyed(path, name), ...(inside ? [keyed(`in ${path}`, element("button", more, icon("down")))] : []));
-    item.style.setProperty("--depth", found ? 0 : above(path).filter((one) => folders.has(one)).length);
+    item.style.setProperty("--depth", `${found ? 0 : above(path).filter((one) => folders.has(one)).length}`);
     return item;
   }
 
@@ -150,8 +148,8 @@ export function offerFilter(parts) {
     return [bars(4, ""), ...shared.map((length) => bars(length + 3, from.slice(0, length)))];
   }
 
-  function bars(length, whole) {
-    const photos = new Map();
+  function bars(/** @type {number} */ length, /** @type {string} */ whole) {
+    const photos = /** @type {Map<string, number>} */ (new Map());
     for (const [date, files] of days.filter(([one]) => one.startsWith(whole))) {
       photos.set(date.slice(0, length), (photos.get(date.slice(0, length)) ?? 0) + files);
     }
@@ -161,25 +159,26 @@ export function offerFilter(parts) {
     return element("div", { className: "bars", role: "group", ariaLabel }, ...units);
   }
 
-  /** A unit of time, which replaces the days chosen, or with Shift extends them; pressed again, it leaves them wider. */
+  /** A unit of time; it replaces the days, or by Shift extends them. @type {(unit: string, files: number, share: number, textContent: string) => HTMLElement} */
   function bar(unit, files, share, textContent) {
     const { after: [from], before: [until] } = parts.params();
     const [first, last] = ends(unit);
     const chosen = Boolean(from ?? until) && first >= (from ?? first) && last <= (until ?? last);
-    const onclick = ({ shiftKey }) => {
+    const onclick = (/** @type {MouseEvent} */ { shiftKey }) => {
       const wider = shiftKey && from && until ? [first < from ? first : from, last > until ? last : until] : null;
       const [after, before] = wider ?? (first === from && last === until ? ends(unit.slice(0, -3)) : [first, last]);
       parts.set({ after: [after].filter(Boolean), before: [before].filter(Boolean) });
     };
     const title = `${period(first, last)}: ${count(files, "photo")}`;
     const made = element("button", { type: "button", textContent, title, ariaLabel: title, ariaPressed: String(chosen), onclick });
-    made.style.setProperty("--share", share);
+    made.style.setProperty("--share", `${share}`);
     return keyed(unit, made);
   }
 }
 
-const above = (path) => path.split("/").slice(0, -1).map((_, i, names) => names.slice(0, i + 1).join("/"));
+const above = (/** @type {string} */ path) => path.split("/").slice(0, -1).map((_, i, names) => names.slice(0, i + 1).join("/"));
 
-const key = (path) => path.toLowerCase().replaceAll("/", "\0");
-const number = (files) => files.toLocaleString("en");
+const key = (/** @type {string} */ path) => path.toLowerCase().replaceAll("/", "\0");
+const number = (/** @type {number} */ files) => files.toLocaleString("en");
+/** @type {<Kind extends HTMLElement>(name: string, one: Kind) => Kind} */
 const keyed = (name, one) => Object.assign(one.dataset, { key: name }) && one;

@@ -15,17 +15,18 @@ const FAR = 1000;
 /**
  * Where each label covers no other and no ink, as little as can be of others' boxes, and lies near the ink of its own thing, nearer
  * than to that of others. `marks` are all on the paper, by age, whose `place` is as in ink.js and `width` in pixels, as boxes and
- * sizes of labels in `things`: [{marks, box, width, height}, ...]. The work depends on the number of things, hardly on that of marks.
+ * sizes of labels in `things`. The work depends on the number of things, hardly on that of marks.
+ * @type {(marks: Mark[], place: Place, width: number, things: Labelled[]) => {left: number, top: number}[]}
  */
 export function placeLabels(marks, place, width, things) {
   const [wide, high] = place.slice(2).map((side) => Math.round(GRID * side));
   const pixels = width / wide;
+  /** @type {(cells: Uint8Array, left: number, top: number, right: number, bottom: number, value: number) => void} */
   const fill = (cells, left, top, right, bottom, value) => {
     for (let y = Math.max(0, top); y < Math.min(high, bottom); y++) {
       cells.fill(value, y * wide + Math.max(0, left), y * wide + Math.min(wide, Math.max(0, right)));
     }
   };
-  // Of each cell, the number of the thing whose ink it has, from 1.
   const owners = new Uint8Array(wide * high);
   const numbers = new Map(things.flatMap(({ marks: own }, i) => own.map((mark) => [mark, i + 1])));
   for (const mark of marks) {
@@ -38,7 +39,8 @@ export function placeLabels(marks, place, width, things) {
   const [boxes, labels] = [0, 0].map(() => new Uint8Array(wide * high));
   const covered = things.map(({ box }) => {
     const one = new Uint8Array(wide * high);
-    fill(one, ...["left", "top", "right", "bottom"].map((side) => Math.round(box[side] / pixels)), 1);
+    const [left, top, right, bottom] = [box.left, box.top, box.right, box.bottom].map((side) => Math.round(side / pixels));
+    fill(one, left, top, right, bottom, 1);
     one.forEach((on, cell) => (boxes[cell] += on));
     return one;
   });
@@ -67,7 +69,8 @@ export function placeLabels(marks, place, width, things) {
   });
 }
 
-/** What counts `valueOf` all cells in any box of a grid, by four sums. */
+/** What counts `valueOf` all cells in any box of a grid, by four sums.
+ * @type {(valueOf: (cell: number) => number, wide: number, high: number) => (x: number, y: number, w: number, h: number) => number} */
 function counter(valueOf, wide, high) {
   const side = wide + 1;
   const sums = new Int32Array(side * (high + 1));
@@ -80,7 +83,8 @@ function counter(valueOf, wide, high) {
   return (x, y, w, h) => sums[(y + h) * side + x + w] - sums[y * side + x + w] - sums[(y + h) * side + x] + sums[y * side + x];
 }
 
-/** What says how many cells a place is away from the nearest one where a box `covers` something. */
+/** What says how many cells a place is away from the nearest one where a box `covers` something.
+ * @type {(covers: (x: number, y: number) => number, across: number, down: number) => (x: number, y: number) => number} */
 function gaps(covers, across, down) {
   const side = across + 2;
   const far = new Float32Array(side * (down + 2)).fill(FAR);

@@ -6,33 +6,33 @@ import { element, byId } from "../shared/dom.js";
 import { fileName, inFolders, period } from "../shared/words.js";
 
 const FACE = 128;
-const PHOTOS = ["like", "unlike", "unlike_kind"];
+const PHOTOS = /** @type {PhotoPart[]} */ (["like", "unlike", "unlike_kind"]);
 const PHOTO_WORDS = { like: ["+", "More like"], unlike: ["\u2212", "Not"], unlike_kind: ["\u2212\u2212", "None like"] };
-const FILTERS = ["folder", "after", "before"];
+const FILTERS = /** @type {PartName[]} */ (["folder", "after", "before"]);
 
-/** The query beside the drawing, as the address says it; `removeDrawing` is called when a person removes the drawing from the line. */
+/** The query beside the drawing, as the address says it; `removeDrawing` is called when a person removes the drawing from the line.
+ * @param {() => void} removeDrawing */
 export function createParts(removeDrawing) {
-  const listeners = [];
+  const listeners = /** @type {(() => void)[]} */ ([]);
   let wanted = read();
-  let drawing = null;
+  let drawing = /** @type {Kind | null} */ (null);
   let described = "";
-  // How many photos behind each unwanted one look like it, by its id.
+  /** How many photos behind each unwanted one look like it, by its id. @type {Map<string, number>} */
   let alike = new Map();
-  let earlier = [];
-  // Names of photos by their ids. An address has ids only, so that some may be unknown.
+  let earlier = /** @type {string[]} */ ([]);
+  /** Names of photos by their ids. An address has ids only, so that some may be unknown. @type {Map<string, string>} */
   const names = new Map();
 
   byId("parts-drawing").addEventListener("click", removeDrawing);
   byId("parts-undo").addEventListener("click", () => history.back());
-  // The person has moved through the history, or has changed the address.
   window.addEventListener("popstate", () => become(read()));
 
   const filtered = () => FILTERS.some((name) => wanted[name].length);
   const none = () => Object.values(wanted).every((values) => !values.length);
-  const likes = ({ id }) => wanted.like.includes(String(id));
-  const nameOf = (id) => names.get(id) ?? `photo ${id}`;
+  const likes = (/** @type {Photo} */ { id }) => wanted.like.includes(String(id));
+  const nameOf = (/** @type {string} */ id) => names.get(id) ?? `photo ${id}`;
 
-  function become(other) {
+  function become(/** @type {Wanted} */ other) {
     const before = wanted;
     wanted = other;
     show();
@@ -43,7 +43,7 @@ export function createParts(removeDrawing) {
     }
   }
 
-  /** Replace the values of these parts. */
+  /** Replace the values of these parts. @param {Partial<Wanted>} some */
   function set(some) {
     const other = { ...wanted, ...some };
     if (!same(other, wanted)) {
@@ -53,9 +53,10 @@ export function createParts(removeDrawing) {
     }
   }
 
-  const emptied = (parts) => Object.fromEntries(parts.map((name) => [name, []]));
+  /** @type {(parts: PartName[]) => Wanted} */
+  const emptied = (parts) => /** @type {Wanted} */ (Object.fromEntries(parts.map((name) => [name, /** @type {string[]} */ ([])])));
 
-  function put({ id, paths }, name) {
+  function put(/** @type {Named} */ { id, paths }, /** @type {PhotoPart} */ name) {
     names.set(String(id), fileName(paths[0]));
     const rest = Object.fromEntries(PHOTOS.map((one) => [one, wanted[one].filter((other) => other !== String(id))]));
     set({ ...rest, [name]: [...rest[name], String(id)] });
@@ -73,42 +74,43 @@ export function createParts(removeDrawing) {
     button.title = button.ariaLabel;
     button.hidden = !drawing;
     byId("parts-things").textContent = described || (photo ? "Photo" : "Drawing");
-    const chips = (...kinds) => kinds.flatMap((name) => wanted[name].map((value) => chip(name, value)));
+    const chips = (/** @type {PartName[]} */ ...kinds) => kinds.flatMap((name) => wanted[name].map((value) => chip(name, value)));
     byId("parts-first").replaceChildren(...filters(), ...chips("text", "like"));
     byId("parts-list").replaceChildren(...chips("unlike", "unlike_kind"));
   }
 
   function filters() {
     const { folder, after, before } = wanted;
-    const all = [[inFolders(folder), ["folder"]], [period(after[0], before[0]), ["after", "before"]]];
+    const all = /** @type {[string, PartName[]][]} */ ([[inFolders(folder), ["folder"]], [period(after[0], before[0]), ["after", "before"]]]);
     return all.filter(([says]) => says).map(([says, parts]) => element("li", {}, part("filter", says, [says], emptied(parts))));
   }
 
-  /** An item of the list: a button that removes this part, and for an unwanted photo one that hides those like it. */
+  /** A button that removes this part, and for an unwanted photo one that hides those like it. @type {(name: PartName, value: string) => HTMLElement} */
   function chip(name, value) {
     const without = { [name]: wanted[name].filter((other) => other !== value) };
     if (name === "text") {
       return element("li", {}, part("word", `The word ${value}`, [`\u201c${value}\u201d`], without));
     }
-    const [sign, word] = PHOTO_WORDS[name];
+    const [sign, word] = PHOTO_WORDS[/** @type {PhotoPart} */ (name)];
     const removal = part(name, `${word} ${nameOf(value)}`, [sign, face(value)], without);
     const number = name === "unlike" ? alike.get(value) : 0;
     return element("li", {}, removal, ...(number ? [others(value, number)] : []));
   }
 
+  /** @type {(kind: string, says: string, shown: [string, ...HTMLElement[]], without: Partial<Wanted>) => HTMLElement} */
   function part(kind, says, [shown, ...more], without) {
     const title = `Remove: ${says}`;
     const properties = { type: "button", className: `part ${kind}`, title, ariaLabel: title, onclick: () => set(without) };
     return element("button", properties, element("span", { textContent: shown }), ...more, element("i", { className: "cross" }));
   }
 
-  function others(id, number) {
+  function others(/** @type {string} */ id, /** @type {number} */ number) {
     const title = `Also hide the photos behind ${nameOf(id)} that look like it; those before it stay`;
     const onclick = () => put({ id, paths: [nameOf(id)] }, "unlike_kind");
     return element("button", { type: "button", className: "quiet", title, onclick }, `Hide ${number.toLocaleString("en")}`, element("span", { textContent: "like it" }));
   }
 
-  /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. */
+  /** The thumbnail of a photo, or its name where there is none: an address may name a photo that was removed. @param {string} id */
   function face(id) {
     const image = api.picture(`thumbnails/${id}?size=${FACE}`);
     image.addEventListener("error", () => image.replaceWith(element("span", { textContent: nameOf(id) })));
@@ -119,22 +121,22 @@ export function createParts(removeDrawing) {
     filtered, none, likes, nameOf, set, show,
     enough: () => wanted.like.length > 0 || wanted.text.length > 0 || filtered(),
     params: () => wanted,
-    onChange: (react) => listeners.push(react),
-    like: (photo) => put(photo, "like"),
-    unlike: (photo) => put(photo, "unlike"),
-    clear: () => set(emptied(Object.keys(wanted))),
-    /** Take the names of these photos, which an address does not contain. */
+    onChange: (/** @type {() => void} */ react) => listeners.push(react),
+    like: (/** @type {Photo} */ photo) => put(photo, "like"),
+    unlike: (/** @type {Photo} */ photo) => put(photo, "unlike"),
+    clear: () => set(emptied([...PHOTOS, ...FILTERS, "text"])),
+    /** Take the names of these photos, which an address does not contain. @param {Photo[]} photos */
     know(photos) {
       photos.forEach(({ id, paths }) => names.set(String(id), fileName(paths[0])));
       show();
     },
-    /** Take from the answer of a search what unwanted photos hide. */
+    /** Take from the answer of a search what unwanted photos hide. @param {Answer} answer */
     hide({ unliked = [], hidden = 0 }) {
       alike = new Map(unliked.map((photo) => [String(photo.id), photo.alike]));
       byId("parts-hidden").textContent = hidden ? `${hidden.toLocaleString("en")} hidden` : "";
       show();
     },
-    /** Drop an unusable word, `beside` other parts for the one before it, as if it had never been there. @returns {string} the word */
+    /** Drop an unusable word, `beside` other parts for the one before it, as if it had never been there. @type {(beside: boolean) => string} */
     dropWord(beside) {
       const [word] = wanted.text;
       wanted = { ...wanted, text: earlier.filter((other) => beside && other !== word) };
@@ -143,23 +145,23 @@ export function createParts(removeDrawing) {
       show();
       return word;
     },
-    /** Another drawing takes the place of this one: a step. `anew`: without words and photos, or with other parts than before. */
+    /** A step to another drawing. `anew`: without words and photos, or with other parts. @type {(anew: boolean | Wanted, counts: boolean) => void} */
     turn(anew, counts) {
       const before = wanted;
       wanted = { ...before, ...(anew === true ? emptied([...PHOTOS, "text"]) : anew || {}) };
       write(wanted, counts || !same(before, wanted));
       show();
     },
-    /** Show whether there is a drawing, or a photo in its place, too. @param {"sketch" | "photo" | null} kind */
+    /** Show whether there is a drawing, or a photo in its place, too. @param {Kind | null} kind */
     draw(kind) {
       drawing = kind;
       show();
     },
-    describe(text) {
+    describe(/** @type {string} */ text) {
       described = text;
       show();
     },
   };
 }
 
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const same = (/** @type {Wanted} */ one, /** @type {Wanted} */ other) => JSON.stringify(one) === JSON.stringify(other);

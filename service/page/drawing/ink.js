@@ -1,22 +1,10 @@
-/**
- * The actions that a drawing consists of, and how they are painted.
- *
- * An action is one of
- *   {kind: "pen" | "eraser", colour, width, points: [{x, y, weight}, ...]}
- *   {kind: "line" | "rectangle" | "ellipse", colour, width, points: [from, to]}
- *   {kind: "image", source, image, as}   an image (its source is a data URL); by itself it is searched with as a "sketch" or
- *     as a "photo"
- *   {kind: "fill", colour, points}    an area; a point of weight 0 begins a ring of its outline
- *   {kind: "marks", marks}            these in the place of all before it
- * Positions and widths are in sides of the square around the sheet, from its top left: they are the same on a sheet of any shape,
- * its width by its height. `format` of an action is one that the sheet takes. `thing` says what a mark belongs to, see things.js.
- */
+/** How the marks of a drawing are painted, and where they lie. The records, such as Mark, are in types.d.ts. */
 
 import { element } from "../shared/dom.js";
 import { fromDataUrl } from "./picture.js";
 
 export const WHITE = "#ffffff";
-/** The formats of a sheet, with its width by its height; the first is that of most photos. */
+/** The formats of a sheet, with its width by its height; the first is that of most photos. @type {Record<Format, number>} */
 export const FORMATS = { landscape: 4 / 3, portrait: 3 / 4, square: 1 };
 const SHAPES = ["line", "rectangle", "ellipse"];
 // What surrounds white strokes, which could not be seen otherwise, in sides of the square around the sheet; the server knows it.
@@ -28,29 +16,30 @@ const PROBE_SIDE = 8;
 const HARMLESS = 32;
 const INK_CONTRAST = 55;
 
-/** Whether a tool draws a shape between two points. The others draw free strokes. */
+/** Whether a tool draws a shape between two points. The others draw free strokes. @type {(kind: string) => kind is Shape} */
 export const isShape = (kind) => SHAPES.includes(kind);
 
-/** Where a sheet of this shape lies in the square around it: left, top, width and height. */
+/** Where a sheet of this shape lies in the square around it. @type {(shape: number) => Place} */
 export function placeOf(shape) {
   const [width, height] = [Math.min(1, shape), Math.min(1, 1 / shape)];
   return [(1 - width) / 2, (1 - height) / 2, width, height];
 }
 
-export const shapeOf = ({ naturalWidth, naturalHeight }) => (naturalWidth || 1) / (naturalHeight || 1);
+export const shapeOf = (/** @type {HTMLImageElement} */ { naturalWidth, naturalHeight }) => (naturalWidth || 1) / (naturalHeight || 1);
 
-/** A point of the square as shares of the sides of what lies there, see `placeOf`. */
+/** A point of the square as shares of the sides of what lies there, see `placeOf`. @type {(place: Place, point: Point) => Point} */
 export const sharesOf = ([left, top, width, height], { x, y }) => ({ x: (x - left) / width, y: (y - top) / height });
 
+/** @type {(place: Place, shares: Point) => Point} */
 export const pointAt = ([left, top, width, height], { x, y }) => ({ x: left + x * width, y: top + y * height });
 
-/** The marks that nothing later has taken away, oldest first. */
+/** The marks that nothing later has taken away, oldest first. @type {(actions: Action[]) => Mark[]} */
 export function visible(actions) {
   const last = actions.findLastIndex(({ kind }) => kind === "marks");
-  return [...(actions[last]?.marks ?? []), ...actions.slice(last + 1)];
+  return [...(actions[last]?.marks ?? []), .../** @type {Mark[]} */ (actions.slice(last + 1))];
 }
 
-/** Paint a sheet of this shape, whose longer side has `side` pixels. */
+/** Paint a sheet of this shape, whose longer side has `side` pixels. @type {(context: Context, side: number, actions: Action[], shape?: number) => void} */
 export function paint(context, side, actions, shape = 1) {
   const [left, top] = placeOf(shape);
   context.setTransform(side, 0, 0, side, -left * side, -top * side);
@@ -76,14 +65,15 @@ export function paint(context, side, actions, shape = 1) {
   }
 }
 
+/** @type {(mark: Mark) => Mark[]} */
 const rimmed = (mark) => (mark.width && isWhite(mark) ? [{ ...mark, colour: RIM.colour, width: mark.width + RIM.width }, mark] : [mark]);
 
-export const isWhite = ({ kind, colour }) => colour === WHITE && kind !== "eraser";
+export const isWhite = (/** @type {Mark} */ { kind, colour }) => colour === WHITE && kind !== "eraser";
 
-/** Paint a free stroke around its point `i`: a curve between the middles of its segments, which never changes once the next point is known. */
+/** Paint a stroke around its point `i`, which stays so once the next one is known. @type {(context: Context, mark: Mark, i: number) => void} */
 export const piece = (context, mark, i) => drawCurve(context, mark, mark.width * mark.points[i].weight, i, i + 1);
 
-/** Points along a mark, with straight lines between them; none of an image. */
+/** Points along a mark, with straight lines between them; none of an image. @type {(mark: Mark) => Point[]} */
 export function outline({ kind, points }) {
   if (kind === "image") { return []; }
   const [a, b] = points;
@@ -98,7 +88,7 @@ export function outline({ kind, points }) {
   return points;
 }
 
-/** The place among the marks of the one nearest to a point, within `reach` of it; -1 without one. Erasers and images do not count. */
+/** The place of the nearest mark within `reach`, or -1, erasers and images apart. @type {(marks: Mark[], point: Point, reach: number) => number} */
 export function markAt(marks, point, reach) {
   const away = marks.map((mark) => {
     if (mark.kind === "eraser") { return Infinity; }
@@ -108,13 +98,13 @@ export function markAt(marks, point, reach) {
   return least <= reach ? away.lastIndexOf(least) : -1;
 }
 
-function isIn(mark, { x, y }) {
+function isIn(/** @type {Mark} */ mark, /** @type {Point} */ { x, y }) {
   const context = element("canvas", { width: 1, height: 1 }).getContext("2d");
   trace(context, mark);
   return context.isPointInPath(x, y, "evenodd");
 }
 
-/** The point nearest to `to` that makes the shape a square, a circle, or a line at a multiple of 45 degrees. */
+/** The point nearest to `to` that makes the shape a square, a circle, or a line at a multiple of 45 degrees. @type {(kind: Shape, from: Point, to: Point) => Point} */
 export function evened(kind, from, to) {
   const [x, y] = [to.x - from.x, to.y - from.y];
   if (kind === "line") {
@@ -126,6 +116,7 @@ export function evened(kind, from, to) {
   return { x: from.x + Math.sign(x) * side, y: from.y + Math.sign(y) * side };
 }
 
+/** @type {(context: Context, mark: {kind?: string, colour?: string}, width: number) => void} */
 export function start(context, { kind, colour }, width) {
   context.strokeStyle = kind === "eraser" ? WHITE : colour;
   context.lineCap = "round";
@@ -134,7 +125,7 @@ export function start(context, { kind, colour }, width) {
   context.beginPath();
 }
 
-/** Paint the parts of a stroke around its points from `first` until before `end`. */
+/** Paint a stroke around these points. @type {(context: Context, mark: Mark, width: number, first: number, end: number) => void} */
 function drawCurve(context, mark, width, first, end) {
   const { points } = mark;
   const { x, y } = first > 0 ? middle(points[first - 1], points[first]) : points[first];
@@ -151,12 +142,13 @@ function drawCurve(context, mark, width, first, end) {
   context.stroke();
 }
 
+/** @type {(context: Context | Path2D, here: Point, next?: Point) => void} */
 function curve(context, here, next) {
   const to = next ? middle(here, next) : here;
   context.quadraticCurveTo(here.x, here.y, to.x, to.y);
 }
 
-function trace(context, { points }) {
+function trace(/** @type {Context} */ context, /** @type {Mark} */ { points }) {
   context.beginPath();
   points.forEach((here, i) => {
     const next = points[i + 1];
@@ -164,7 +156,7 @@ function trace(context, { points }) {
   });
 }
 
-function drawImage(context, image) {
+function drawImage(/** @type {Context} */ context, /** @type {HTMLImageElement} */ image) {
   const box = placeOf(shapeOf(image));
   // What is transparent in an image is white, whatever the colour of the paper.
   context.fillStyle = WHITE;
@@ -172,14 +164,14 @@ function drawImage(context, image) {
   context.drawImage(image, ...box);
 }
 
-/** A small square picture of a drawing. */
+/** A small square picture of a drawing. @type {(marks: Mark[], side: number) => HTMLCanvasElement} */
 export function faceOf(marks, side) {
   const face = element("canvas", { className: "face", width: side, height: side });
   paint(face.getContext("2d"), side, marks);
   return face;
 }
 
-/** The drawing on a canvas of its own, see `paint`, whose pixels can be read. @returns {CanvasRenderingContext2D} */
+/** The drawing on a canvas of its own, see `paint`, whose pixels can be read. @type {(actions: Action[], side: number, shape?: number) => Context} */
 export function sheet(actions, side, shape = 1) {
   const [, , width, height] = placeOf(shape).map((share) => Math.round(share * side));
   const canvas = element("canvas", { width, height });
@@ -188,18 +180,18 @@ export function sheet(actions, side, shape = 1) {
   return context;
 }
 
-/** The pixels of a canvas that are at least so much darker than white in a channel, as [x, y]. */
+/** The pixels of a canvas that are at least so much darker than white in a channel. @type {(context: Context) => [x: number, y: number][]} */
 export function inked(context) {
   const { width, height } = context.canvas;
   const { data } = context.getImageData(0, 0, width, height);
-  const dark = [];
+  const dark = /** @type {[number, number][]} */ ([]);
   for (let i = 0; i < width * height; i++) {
     if (Math.min(data[4 * i], data[4 * i + 1], data[4 * i + 2]) < 255 - INK_CONTRAST) { dark.push([i % width, Math.floor(i / width)]); }
   }
   return dark;
 }
 
-/** The drawing as a PNG file, see `paint`. Fails where the browser hides from pages what they have painted. */
+/** The drawing as a PNG file. Fails where the browser hides what is painted. @type {(actions: Action[], shape?: number, side?: number) => Promise<Blob>} */
 export async function png(actions, shape = 1, side = 512) {
   if (hidden()) {
     throw new Error("This browser's fingerprinting protection hides the drawing. Allow this page to read canvases.");
@@ -216,7 +208,7 @@ function hidden() {
   return context.getImageData(0, 0, PROBE_SIDE, PROBE_SIDE).data.some((value, at) => at % 4 < 3 && Math.abs(value - 128) > HARMLESS);
 }
 
-/** How far a point is from lines through these; without any, Infinity. */
+/** How far a point is from lines through these; without any, Infinity. @type {(points: Point[], point: Point) => number} */
 function distance(points, { x, y }) {
   const away = points.map((from, i) => {
     const to = points[i + 1] ?? from;
@@ -228,36 +220,36 @@ function distance(points, { x, y }) {
   return Math.min(...away);
 }
 
-/** Points along lines through these, each at most the `least` part of a side away from the next one. */
+/** Points along lines through these, each at most the `least` part of a side away from the next one. @type {(points: Point[], least: number) => Point[]} */
 export const samples = (points, least) => points.flatMap((from, i) => {
   const to = points[i + 1] ?? from;
   const steps = Math.max(1, Math.ceil(least * Math.hypot(to.x - from.x, to.y - from.y)));
   return Array.from({ length: steps }, (_, k) => ({ x: from.x + ((to.x - from.x) * k) / steps, y: from.y + ((to.y - from.y) * k) / steps }));
 });
 
-export const middle = (a, b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
+export const middle = (/** @type {Point} */ a, /** @type {Point} */ b) => ({ x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 });
 
 const PRECISION = 10_000;
 
-/** Rounded: exact enough to look at, and short in the browser's storage. */
+/** Rounded: exact enough to look at, and short in the browser's storage. @type {(value: number) => number} */
 export const short = (value) => Math.round(value * PRECISION) / PRECISION;
 
-/** The same mark, as far away as `to` is from `from`; and `scale` times as large, seen from there. */
+/** The same mark, as far away as `to` is from `from`, and larger. @type {(mark: Mark, from: Point, to: Point, scale?: number) => Mark} */
 export const moved = (mark, from, to, scale = 1) =>
   placed({ ...mark, width: mark.width && scale * mark.width }, ({ x, y }) => ({ x: to.x + scale * (x - from.x), y: to.y + scale * (y - from.y) }));
 
-export const mirrored = (mark, middle) => placed(mark, ({ x, y }) => ({ x: 2 * middle - x, y }));
+export const mirrored = (/** @type {Mark} */ mark, /** @type {number} */ middle) => placed(mark, ({ x, y }) => ({ x: 2 * middle - x, y }));
 
-/** The same mark, turned around a point. Its shape becomes a stroke if it has two corners that are not turned. */
+/** The same mark, turned; a shape with two corners becomes a stroke. @type {(mark: Mark, around: Point, angle: number) => Mark} */
 export function turned(mark, { x: left, y: top }, angle) {
   const [sin, cos] = [Math.sin(angle), Math.cos(angle)];
-  const at = ({ x, y }) => ({ x: left + cos * (x - left) - sin * (y - top), y: top + sin * (x - left) + cos * (y - top) });
+  const at = (/** @type {Point} */ { x, y }) => ({ x: left + cos * (x - left) - sin * (y - top), y: top + sin * (x - left) + cos * (y - top) });
   if (mark.kind !== "rectangle" && mark.kind !== "ellipse") { return placed(mark, at); }
   const points = outline(mark).flatMap(({ x, y }) => Array(mark.kind === "rectangle" ? 2 : 1).fill({ x, y, weight: 1 }));
   return placed({ ...mark, kind: "pen", points }, at);
 }
 
-const placed = (mark, at) => ({
+const placed = (/** @type {Mark} */ mark, /** @type {(point: Point) => Point} */ at) => ({
   ...mark,
   points: mark.points.map((point) => {
     const { x, y } = at(point);

@@ -8,23 +8,19 @@ import { stepKey } from "../shared/history.js";
 
 // On a sheet for a longer image, the image is narrower than the sheet.
 const LONGEST = 2;
-// What is drawn may cover this share of a side of another sheet.
 const ROOM = 0.96;
 
 // Times the width of the pen: with the pen's own width, erasing would take as many strokes as drawing did.
 const ERASER = 4;
 // In sides of the square around the paper, as all lengths here. Points nearer to the last one are left out: nobody would see them.
 const NEAR = 0.0015;
-// How far from a stroke it can be taken; and what surrounds what is chosen.
 const REACH = 0.03;
 const HALO = { colour: "#8fd0b9", width: 0.03 };
-// How a line around what is to be chosen looks, and how far a copy lies from what it is of.
 const LASSO = { colour: "#1b6b53", width: 0.003, dash: 0.01 };
 const BESIDE = 0.04;
 // A press that moves no further than this, in pixels, stays one.
 const STILL = 5;
 const SCREEN_MS = 500;
-// Factors of the width for a pen's pressure of 0 and 1.
 const LIGHTEST = 0.35;
 const STRONGEST = 1.65;
 // PointerEvent.button of a pen's tip, a finger or the left button; and of a pen's eraser end.
@@ -45,23 +41,19 @@ export class Paper extends EventTarget {
 
   #canvas;
   #context;
-  #past = { first: "landscape", done: [], undone: [] };
-  #tool = "pen";
-  #mark = null;
-  // The chosen marks: of things, or strokes; while they are held, how they lie by a point, and how they lie now; and the
-  // points of the line that is drawn around what is to be chosen.
-  #chosen = [];
-  #held = null;
-  #lasso = null;
-  #pointer = null;
+  #past = /** @type {Past} */ ({ first: "landscape", done: [], undone: [] });
+  #tool = /** @type {Tool} */ ("pen");
+  #mark = /** @type {Mark} */ (null);
+  #chosen = /** @type {Mark[]} */ ([]);
+  #held = /** @type {{how: Holding, marks: Mark[], within: Mark[]}} */ (null);
+  #lasso = /** @type {Point[]} */ (null);
+  #pointer = /** @type {number} */ (null);
   #finger = false;
   // Whether its movements tell of buttons: those of some pens never do.
   #buttons = false;
-  // The pixels of the screen for each of the page.
   #ratio = 1;
-  // Whether a pen was seen, and the last event of a finger that scrolls the page.
   #pen = false;
-  #scrolling = null;
+  #scrolling = /** @type {PointerEvent} */ (null);
 
   /** @param {HTMLCanvasElement} canvas whose CSS gives it the shape of the sheet, with `touch-action: pinch-zoom` */
   constructor(canvas) {
@@ -80,13 +72,13 @@ export class Paper extends EventTarget {
     setInterval(() => this.#ratio === window.devicePixelRatio || this.#fit(), SCREEN_MS);
   }
 
-  /** Have labels lie over the sheet: a press on one is its own, and a movement from there a stroke. */
+  /** Have labels lie over the sheet: a press on one is its own, and a movement from there a stroke. @param {HTMLElement} labels */
   lieUnder(labels) {
-    let pressed = null;
+    let pressed = /** @type {PointerEvent} */ (null);
     labels.addEventListener("pointerdown", (event) => {
       // In a text that is being typed, a movement selects.
       pressed = event.target === document.activeElement ? null : event;
-      capture(event.target, event);
+      capture(/** @type {Element} */ (event.target), event);
     });
     labels.addEventListener("pointermove", (event) => {
       if (event.buttons && pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY) > STILL) {
@@ -120,7 +112,7 @@ export class Paper extends EventTarget {
 
   get place() { return placeOf(this.shape); }
 
-  shares(point) { return sharesOf(this.place, point); }
+  shares(/** @type {Point} */ point) { return sharesOf(this.place, point); }
 
   /** The first format of the sheet, the actions done on it, and those undone: nothing changes in it. */
   get past() { return this.#past; }
@@ -137,7 +129,7 @@ export class Paper extends EventTarget {
   undo() { this.#done.at(-1)?.step === stepKey() ? history.back() : this.#move("done", "undone"); }
   redo() { this.#move("undone", "done"); }
 
-  /** `step`: the key of the step of the history that cleared more than the sheet. */
+  /** @param {number} [step] the key of the step of the history that cleared more than the sheet */
   clear(step) {
     if (this.marks.length) { this.do({ kind: "marks", marks: [], step }); }
   }
@@ -159,23 +151,23 @@ export class Paper extends EventTarget {
     this.change((mark) => mirrored(mark, (left + right) / 2));
   }
 
-  /** Have what is chosen lie as `how` of each mark says. */
+  /** Have what is chosen lie as `how` of each mark says. @param {(mark: Mark) => Mark} how */
   change(how) {
     this.hold(() => how);
     this.extend();
     this.finish();
   }
 
-  /** Hold what is chosen until `finish`: it lies as `how` says of the point to which it is extended, a function of marks. */
+  /** Hold what is chosen until `finish`: it lies as `how` says of the point to which it is extended. @param {Holding} how */
   hold(how, within = this.#chosen) { this.#held = { how, marks: this.#chosen, within }; }
 
   get #indices() { return this.#chosen.map((mark) => this.marks.indexOf(mark)); }
 
-  replace(marks) { this.do({ kind: "marks", marks }); }
+  replace(/** @type {Mark[]} */ marks) { this.do({ kind: "marks", marks }); }
 
   /** Have the next of the FORMATS. What is drawn keeps its form, and after a whole round its size. */
   turn() {
-    const names = Object.keys(FORMATS);
+    const names = /** @type {Format[]} */ (Object.keys(FORMATS));
     const format = names[(names.indexOf(this.format) + 1) % names.length];
     const before = this.#done.slice(0, this.#done.findLastIndex(({ turn }) => !turn) + 1);
     const drawn = visible(before);
@@ -183,13 +175,14 @@ export class Paper extends EventTarget {
     this.do({ kind: "marks", marks, format, turn: true });
   }
 
-  #formatAfter(actions) { return actions.findLast(({ format }) => format)?.format ?? this.#past.first; }
+  #formatAfter(/** @type {Action[]} */ actions) { return actions.findLast(({ format }) => format)?.format ?? this.#past.first; }
 
-  add(marks) { this.do(...fitted(marks, this.place)); }
+  add(/** @type {Mark[]} */ marks) { this.do(...fitted(marks, this.place)); }
 
+  /** @param {Action[]} actions */
   do(...actions) { this.past = { ...this.#past, done: [...this.#done, ...actions], undone: [] }; }
 
-  /** Begin a mark at {x, y, weight}, the weight a factor of the width; or choose what is there, or `also` that, or fill it. */
+  /** Begin a mark at a point; or choose what is there, or `also` that, or fill it. @param {Point} point */
   begin(point, tool = this.tool, also = false) {
     if (tool === "move") {
       this.#take(point, also);
@@ -206,7 +199,7 @@ export class Paper extends EventTarget {
     if (!isShape(tool)) { this.#grow(0); }
   }
 
-  /** Take the thing at a point, or what is chosen already, to move it; without one begin a line around what is to be chosen. */
+  /** Take the thing at a point, or what is chosen, to move it; else begin a line around something. @type {(point: Point, also: boolean) => void} */
   #take(point, also) {
     const { things, marks, image } = this;
     const mark = marks[markAt(marks, point, REACH)];
@@ -233,12 +226,12 @@ export class Paper extends EventTarget {
     points.forEach(({ x, y }) => path.lineTo(x, y));
     // Lines on the sheet are painted in other units than pixels.
     const context = new OffscreenCanvas(1, 1).getContext("2d");
-    const inside = ({ x, y }) => context.isPointInPath(path, x, y);
+    const inside = (/** @type {Point} */ { x, y }) => context.isPointInPath(path, x, y);
     const surrounded = this.marks.filter((mark) => mark.kind !== "eraser" && 2 * outline(mark).filter(inside).length > outline(mark).length);
     this.choose(points.length > 1 ? surrounded : this.image ? [] : (thingAt(this.things, points[0])?.marks ?? []));
   }
 
-  /** Draw on to this point; `regular` makes squares, circles and lines at multiples of 45 degrees. */
+  /** Draw on to this point; `regular` makes squares, circles and lines at multiples of 45 degrees. @param {Point} [point] */
   extend(point, regular = false) {
     if (this.#held) {
       this.#held.marks = this.#chosen.map(this.#held.how(point, regular));
@@ -262,7 +255,7 @@ export class Paper extends EventTarget {
     }
   }
 
-  /** Paint the mark that is being drawn from this point on: all anew if it has a rim. */
+  /** Paint the mark that is being drawn from this point on: all anew if it has a rim. @param {number} from */
   #grow(from) { isWhite(this.#mark) ? this.#paint() : piece(this.#context, this.#mark, from); }
 
   finish() {
@@ -280,9 +273,10 @@ export class Paper extends EventTarget {
   }
 
   get drawing() { return Boolean(this.#mark ?? this.#held ?? this.#lasso); }
+  /** @param {number} [side] */
   png(side) { return png(this.#done, this.shape, side); }
 
-  #fill(point) {
+  #fill(/** @type {Point} */ point) {
     const points = enclosed(this.marks, point);
     if (points.length) {
       this.do({ kind: "fill", colour: this.colour, points });
@@ -291,7 +285,7 @@ export class Paper extends EventTarget {
     }
   }
 
-  #press(event) {
+  #press(/** @type {PointerEvent} */ event) {
     const { pointerType } = event;
     if (pointerType === "pen" && !this.#pen) {
       this.#pen = true;
@@ -325,7 +319,7 @@ export class Paper extends EventTarget {
     this.#changed();
   }
 
-  #cancel(event) {
+  #cancel(/** @type {PointerEvent} */ event) {
     if (event.pointerId === this.#pointer && this.#finger) {
       // The system takes it for a palm, or for a gesture of its own.
       this.#giveUp();
@@ -334,7 +328,7 @@ export class Paper extends EventTarget {
     }
   }
 
-  #draw(event) {
+  #draw(/** @type {PointerEvent} */ event) {
     if (event.pointerId === this.#scrolling?.pointerId) {
       window.scrollBy(this.#scrolling.clientX - event.clientX, this.#scrolling.clientY - event.clientY);
       this.#scrolling = event;
@@ -350,7 +344,7 @@ export class Paper extends EventTarget {
     for (const one of all.length ? all : [event]) { this.extend(this.#point(one), event.shiftKey); }
   }
 
-  #lift(event) {
+  #lift(/** @type {PointerEvent} */ event) {
     if (event.pointerId === this.#pointer) {
       this.#pointer = null;
       this.#finger = false;
@@ -358,26 +352,26 @@ export class Paper extends EventTarget {
     }
   }
 
-  pointOf({ clientX, clientY }) {
+  pointOf(/** @type {MouseEvent} */ { clientX, clientY }) {
     const box = this.#canvas.getBoundingClientRect();
     return pointAt(this.place, { x: (clientX - box.left) / box.width, y: (clientY - box.top) / box.height });
   }
 
-  #point(event) {
+  #point(/** @type {PointerEvent} */ event) {
     // Only a pen's pressure is measured: a mouse reports 0.5, and for a finger it depends on the device.
     const pressed = event.pointerType === "pen" && event.pressure > 0;
     const { x, y } = this.pointOf(event);
     return { x: short(x), y: short(y), weight: pressed ? short(LIGHTEST + (STRONGEST - LIGHTEST) * event.pressure) : 1 };
   }
 
-  #move(from, to) {
+  #move(/** @type {"done" | "undone"} */ from, /** @type {"done" | "undone"} */ to) {
     const { [from]: first, [to]: second } = this.#past;
     if (first.length && !this.drawing) {
       this.past = { ...this.#past, [from]: first.slice(0, -1), [to]: [...second, first.at(-1)] };
     }
   }
 
-  choose(marks) {
+  choose(/** @type {Mark[]} */ marks) {
     this.#held = null;
     this.#chosen = marks;
     this.#paint();
@@ -437,7 +431,7 @@ export class Paper extends EventTarget {
   }
 }
 
-function capture(target, { pointerId }) {
+function capture(/** @type {Element} */ target, /** @type {PointerEvent} */ { pointerId }) {
   try {
     target.setPointerCapture(pointerId);
   } catch {
@@ -445,11 +439,12 @@ function capture(target, { pointerId }) {
   }
 }
 
-/** These marks within a place: smaller if it has no room for them, and moved no further than that takes. */
+/** These marks within a place: smaller if it has no room for them, and moved no further than that takes. @type {(marks: Mark[], place: Place) => Mark[]} */
 function fitted(marks, [left, top, width, height]) {
   const drawn = boxOf(marks.filter(({ kind }) => kind !== "eraser"));
   const [wide, high] = [drawn.right - drawn.left, drawn.bottom - drawn.top];
   const scale = Math.min(1, (ROOM * width) / wide, (ROOM * height) / high);
+  /** @type {(first: number, size: number, from: number, room: number) => number} */
   const start = (first, size, from, room) => Math.min(from + room - scale * size, Math.max(from, first + ((1 - scale) * size) / 2));
   const to = { x: start(drawn.left, wide, left, width), y: start(drawn.top, high, top, height) };
   return marks.map((mark) => moved(mark, { x: drawn.left, y: drawn.top }, to, scale));

@@ -25,18 +25,19 @@ const DARKEST_PAPER = 128;
 const SHADED = { width: 8, least: 0.75, tones: 22, shadow: 75, colour: 30 };
 const CAMERA = /^image\/hei[cf]|\.hei[cf]$/i;
 
-export async function open(source) {
+export async function open(/** @type {string} */ source) {
   const image = element("img", { src: source });
   await image.decode();
   return image;
 }
 
-/** Whether an image of this type is a photo, or a drawing: guessed by ground and tones. @returns {"photo" | "sketch"} */
+/** Whether an image of this type is a photo, or a drawing: guessed by ground and tones. @type {(image: HTMLImageElement, type: string) => Kind} */
 export function kindOf(image, type) {
   const whole = sheetWith(image, PAPER_SIDE, "#ffffff");
   const pixels = pixelsOf(whole);
   const ground = [0, 1, 2].map((channel) => median(pixels.map((pixel) => pixel[channel])));
   const grey = Math.max(...ground) - Math.min(...ground) <= MOST_COLOURFUL;
+  /** @type {(least: number, most: number, groundAt: (i: number) => number[]) => boolean} */
   const isPaper = (least, most, groundAt) => {
     const others = pixels.filter((pixel, i) => !groundAt(i).every((value, channel) => Math.abs(pixel[channel] - value) <= SAME_COLOUR));
     const tones = new Set(others.map((pixel) => pixel.map((value) => value >> 5).join()));
@@ -49,21 +50,21 @@ export function kindOf(image, type) {
   const { canvas } = sheetWith(image, PAPER_SIDE / SHADED.width, "#ffffff").context;
   whole.context.drawImage(canvas, 0, 0, whole.width, whole.height);
   const around = pixelsOf(whole);
-  const at = (share, values) => values.sort((a, b) => a - b)[Math.floor(share * values.length)];
+  const at = (/** @type {number} */ share, /** @type {number[]} */ values) => values.sort((a, b) => a - b)[Math.floor(share * values.length)];
   const lights = around.map((pixel) => Math.max(...pixel));
   const colours = around.map((pixel) => Math.max(...pixel) - Math.min(...pixel));
   const even = at(0.95, lights) - at(0.05, lights) <= SHADED.shadow && at(0.9, colours) <= SHADED.colour;
   return even && isPaper(SHADED.least, SHADED.tones, (i) => around[i]) ? "sketch" : "photo";
 }
 
-function pixelsOf({ context, width, height }) {
+function pixelsOf(/** @type {Sheet} */ { context, width, height }) {
   const { data } = context.getImageData(0, 0, width, height);
-  return Array.from({ length: width * height }, (_, i) => data.subarray(4 * i, 4 * i + 3));
+  return Array.from({ length: width * height }, (_, i) => [...data.subarray(4 * i, 4 * i + 3)]);
 }
 
-export const kindOfFile = ({ type, name }) => CAMERA.test(type) || CAMERA.test(name) ? "photo" : "sketch";
+export const kindOfFile = (/** @type {File} */ { type, name }) => CAMERA.test(type) || CAMERA.test(name) ? "photo" : "sketch";
 
-/** An image file as a data URL: its own bytes where they are few, else a smaller JPEG on white; on black, if white strokes lie on nothing. */
+/** An image file as a data URL: as it is, or as a JPEG on white; on black if all is white. @type {(file: File, image: HTMLImageElement) => Promise<string>} */
 export async function toDataUrl(file, image) {
   const vector = file.type === VECTOR && file.size <= IMAGE_BYTES;
   if (!vector && onlyWhite(image)) { return shrunken(image, "#000000"); }
@@ -72,18 +73,18 @@ export async function toDataUrl(file, image) {
     return shrunken(image, "#ffffff");
   }
   return new Promise((done, failed) => {
-    const reader = Object.assign(new FileReader(), { onload: () => done(reader.result), onerror: () => failed(reader.error) });
+    const reader = Object.assign(new FileReader(), { onload: () => done(`${reader.result}`), onerror: () => failed(reader.error) });
     reader.readAsDataURL(file);
   });
 }
 
-export function fromDataUrl(url) {
+export function fromDataUrl(/** @type {string} */ url) {
   const [, type, base64, data] = url.match(/^data:([^;,]+)[^,]*?(;base64)?,(.*)$/s);
   const text = decodeURIComponent(data);
   return new Blob([base64 ? Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)) : text], { type });
 }
 
-/** The image in a text: a data URL, or the code of an SVG, as programs copy it. @returns {File[]} one or none; a damaged one is empty */
+/** The image in a text: a data URL, or the code of an SVG, as programs copy it. A damaged one is empty. @type {(text: string) => File[]} */
 export function pastedImage(text) {
   const code = /^<(svg|\?xml|!)/i.test(text) && /<svg[\s>]/i.test(text);
   if (!code && !/^data:image\//i.test(text)) { return []; }
@@ -95,7 +96,7 @@ export function pastedImage(text) {
   }
 }
 
-/** The image, turned to the right by a right angle, as a data URL. */
+/** The image, turned to the right by a right angle, as a data URL. @type {(image: HTMLImageElement) => string} */
 export function turnedRight(image) {
   const { context: { canvas }, width, height } = sheetWith(image, IMAGE_SIDE);
   const context = element("canvas", { width: height, height: width }).getContext("2d");
@@ -104,7 +105,7 @@ export function turnedRight(image) {
   return context.canvas.toDataURL(image.src.startsWith(`data:${CAMERA_TYPE}`) ? CAMERA_TYPE : "image/png", 0.9);
 }
 
-/** Whether it is transparent, and nothing in it could be seen on white. */
+/** Whether it is transparent, and nothing in it could be seen on white. @type {(image: HTMLImageElement) => boolean} */
 function onlyWhite(image) {
   const { context, width, height } = sheetWith(image, LOOKED_AT_SIDE);
   const { data } = context.getImageData(0, 0, width, height);
@@ -118,9 +119,10 @@ function onlyWhite(image) {
   return clear >= LEAST_SHEET * width * height;
 }
 
+/** @type {(image: HTMLImageElement, paper: string) => string} */
 const shrunken = (image, paper) => sheetWith(image, IMAGE_SIDE, paper).context.canvas.toDataURL("image/jpeg", 0.9);
 
-/** A canvas with the image, its longer side at most `most` pixels, on paper of this colour or on none. */
+/** A canvas with the image, with at most so many pixels a side. @type {(image: HTMLImageElement, most: number, paper?: string) => Sheet} */
 function sheetWith(image, most, paper = "transparent") {
   const scale = Math.min(1, most / Math.max(image.naturalWidth, image.naturalHeight));
   const [width, height] = [image.naturalWidth, image.naturalHeight].map((side) => Math.max(1, Math.round(side * scale)));
@@ -132,4 +134,4 @@ function sheetWith(image, most, paper = "transparent") {
   return { context, width, height };
 }
 
-const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
+const median = (/** @type {number[]} */ values) => values.sort((a, b) => a - b)[values.length >> 1];

@@ -9,11 +9,11 @@ import { piecesOf, strokesOf, thingsOf } from "./things.js";
 
 const ADDRESS = /^https?:\S+$/i;
 
-/** `react.changed`: something else is searched with; `turn`: it takes the place of what Back brings `back`; `refuse`: only its address came, or a text. */
+/** @param {Paper} paper @param {QueryReact} react */
 export function createQuery(paper, react) {
-  let file = null;
-  let fileKind = "sketch";
-  // What was searched with in each step of the history, by its key.
+  let file = /** @type {File} */ (null);
+  let fileKind = /** @type {Kind} */ ("sketch");
+  /** What was searched with in each step of the history, by its key. @type {Map<number, Kept>} */
   const steps = new Map();
   let step = stepKey();
 
@@ -23,7 +23,7 @@ export function createQuery(paper, react) {
     changed();
   });
   byId("picture-remove").addEventListener("click", () => clear());
-  choice("as", (as) => {
+  choice("as", (/** @type {Kind} */ as) => {
     if (file) {
       fileKind = as;
       changed();
@@ -33,7 +33,6 @@ export function createQuery(paper, react) {
     }
   });
   listenForFiles((files, other) => (files.length ? void take(files[0]) : other && react.refuse(other)));
-  // The person has moved through the history: what was searched with comes back.
   window.addEventListener("popstate", async () => {
     const from = step;
     step = stepKey();
@@ -66,7 +65,7 @@ export function createQuery(paper, react) {
     react.changed();
   }
 
-  /** Put an image on the paper; `as` a "sketch" or a "photo", or guessed; `anew`: without the words and photos of before. */
+  /** Put an image on the paper; `anew`: without the words and photos of before. @type {(given: File, as?: Kind, anew?: boolean) => Promise<void>} */
   async function take(given, as, anew = false) {
     const url = URL.createObjectURL(given);
     const said = byId("opening");
@@ -79,7 +78,7 @@ export function createQuery(paper, react) {
       }
       const shown = await open(url);
       const source = await toDataUrl(given, shown);
-      const mark = { kind: "image", source, image: await open(source), as: as ?? kindOf(shown, given.type) };
+      const mark = { kind: /** @type {const} */ ("image"), source, image: await open(source), as: as ?? kindOf(shown, given.type) };
       await turn(anew);
       paper.replace([mark]);
     } catch {
@@ -95,13 +94,13 @@ export function createQuery(paper, react) {
     }
   }
 
-  /** Draw again what was saved, and search for what was searched for beside it. */
+  /** Draw again what was saved, and search for what was searched for beside it. @param {Saved} drawing */
   async function reopen({ search, ...drawn }) {
     await turn(search && read(search));
     paper.do({ kind: "marks", ...drawn });
   }
 
-  /** Take a step, so that Back returns to what is there now, if something; `counts`: and Undo above the photos, too. */
+  /** Take a step, so that Back returns to this; `counts`: and Undo above the photos. @type {(anew?: boolean | Wanted, counts?: boolean) => Promise<void>} */
   async function turn(anew = false, counts = false) {
     if (!empty() || anew) {
       await new Promise((taken) => {
@@ -125,7 +124,7 @@ export function createQuery(paper, react) {
   return {
     empty, kind, take, turn, clear, open: reopen,
     isFile: () => file !== null,
-    /** What is searched with now: an image file as a `blob`, as what `kind`; of a drawing also marks, known things, and strokes to send. */
+    /** What is searched with now. @type {() => Promise<Snapshot>} */
     async snapshot() {
       const as = kind();
       if (file) { return { blob: file, kind: as, marks: [], things: [], strokes: [] }; }
@@ -145,7 +144,7 @@ export function createQuery(paper, react) {
       const [{ dots, ...mark }, ...drawn] = paper.marks;
       const source = turnedRight(mark.image);
       const shown = await open(source);
-      const right = (one) => turned(one, { x: 0.5, y: 0.5 }, Math.PI / 2);
+      const right = (/** @type {Mark} */ one) => turned(one, { x: 0.5, y: 0.5 }, Math.PI / 2);
       if (paper.image === mark.image) { paper.replace([{ ...mark, source, image: shown }, ...drawn.map(right)]); }
     },
     async restore() {
@@ -153,13 +152,14 @@ export function createQuery(paper, react) {
       // A drawing that was begun in the meantime stays.
       if (kept && !paper.canUndo && !paper.drawing) { paper.past = kept.past; }
     },
-    save: async (name) => download(await withDrawing(await paper.png(), paper), `${fileNameOf(name) || "sketch"}.png`),
+    save: async (/** @type {string} */ name) => download(await withDrawing(await paper.png(), paper), `${fileNameOf(name) || "sketch"}.png`),
   };
 }
 
-const fileNameOf = (name) => name.replace(/[^\p{L}\p{N} ,-]/gu, "");
+const fileNameOf = (/** @type {string} */ name) => name.replace(/[^\p{L}\p{N} ,-]/gu, "");
 
-/** `take` gets the files that are picked, dropped or pasted; and if there is none, whether an "address" or a "text" came. */
+/** `take` gets the files that are picked, dropped or pasted; and if there is none, whether an "address" or a "text" came.
+ * @param {(files: ArrayLike<File>, other?: string) => void} take */
 function listenForFiles(take) {
   const [input, sheet] = [byId("file"), byId("sheet")];
   byId("pick").addEventListener("click", () => input.click());
@@ -169,9 +169,9 @@ function listenForFiles(take) {
     input.value = "";
   });
   document.addEventListener("paste", ({ clipboardData, target }) =>
-    (target.matches("input") ? take(clipboardData.files) : take(...imagesIn(clipboardData))));
+    (target instanceof HTMLInputElement ? take(clipboardData.files) : take(...imagesIn(clipboardData))));
   // Without this, the browser would open a file that is dropped beside the paper, in place of the page.
-  for (const kind of ["dragover", "drop"]) {
+  for (const kind of /** @type {const} */ (["dragover", "drop"])) {
     document.addEventListener(kind, (event) => {
       if (!holdsImage(event.dataTransfer)) { return; }
       event.preventDefault();
@@ -182,7 +182,7 @@ function listenForFiles(take) {
   document.addEventListener("dragleave", ({ relatedTarget }) => relatedTarget || sheet.classList.remove("dropping"));
 }
 
-/** The images in what was copied or dragged: files, or in its text or HTML; and what is there beside them. */
+/** The images in what was copied or dragged: files, or in its text or HTML; and what is there beside them. @type {(data: DataTransfer) => [File[], string]} */
 function imagesIn(data) {
   const [html, ...texts] = ["text/html", "text/plain", "text/uri-list"].map((type) => data.getData(type).trim());
   const [image] = new DOMParser().parseFromString(html, "text/html").images;
@@ -191,5 +191,5 @@ function imagesIn(data) {
   return [[...data.files, ...all.flatMap(pastedImage)], other];
 }
 
-/** Whether what is dragged is a file, or the address of one: an image or a link of another page. */
+/** Whether what is dragged is a file, or the address of one: an image or a link of another page. @type {(data: DataTransfer) => boolean} */
 const holdsImage = ({ types }) => types.includes("Files") || types.includes("text/uri-list");

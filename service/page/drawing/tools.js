@@ -7,19 +7,18 @@ import { boxOf, PENS } from "./things.js";
 const SMALLEST = 0.05;
 // With less of the paper above it, the handle that turns is below.
 const LEAST_ABOVE = 0.12;
-// What an arrow key does at a handle; and with Shift, turns are multiples of this.
 const LARGER = 1.1;
 const STEP = Math.PI / 12;
-const KEYS = { ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 };
+const KEYS = /** @type {Record<string, number>} */ ({ ArrowUp: 1, ArrowRight: 1, ArrowDown: -1, ArrowLeft: -1 });
 
-export function connectTools(paper, query) {
-  const say = (text) => (byId("hint").textContent = text);
+export function connectTools(/** @type {Paper} */ paper, /** @type {Query} */ query) {
+  const say = (/** @type {string} */ text) => (byId("hint").textContent = text);
   const picker = element("input", { type: "color", value: "#e58fb0", ariaLabel: "Another colour" });
   const any = element("label", { className: "swatch any", title: "Another colour" }, picker);
   byId("inks").append(...Object.entries(PENS).map(([title, value]) => swatch(title, value, paper.colour)), any);
-  choice("tool", (value) => (paper.tool = value));
+  choice("tool", (/** @type {Tool} */ value) => (paper.tool = value));
   choice("width", (value) => (paper.width = Number(value)));
-  const draw = (colour) => {
+  const draw = (/** @type {string} */ colour) => {
     paper.colour = colour;
     check("ink", colour);
     any.classList.toggle("on", colour === picker.value);
@@ -30,7 +29,7 @@ export function connectTools(paper, query) {
     any.style.background = picker.value;
     draw(picker.value);
   });
-  for (const name of ["undo", "redo"]) { byId(name).addEventListener("click", () => paper[name]()); }
+  for (const name of /** @type {const} */ (["undo", "redo"])) { byId(name).addEventListener("click", () => paper[name]()); }
   byId("turn").addEventListener("click", async () => {
     const { image } = paper;
     await (image ? query.turnImage() : paper.turn());
@@ -39,7 +38,7 @@ export function connectTools(paper, query) {
   paper.addEventListener("start", () => (byId("invitation").hidden = true));
   paper.addEventListener("open", () => say("The bucket fills a closed outline: draw one around this place first."));
   paper.addEventListener("pen", () => (byId("fingers-switch").hidden = false));
-  byId("fingers").addEventListener("change", ({ target }) => (paper.fingers = target.checked));
+  byId("fingers").addEventListener("change", () => (paper.fingers = byId("fingers").checked));
   connectHandles(paper);
   const more = byId("tools-open");
   more.addEventListener("click", () => (more.ariaExpanded = String(more.ariaExpanded === "false")));
@@ -47,7 +46,7 @@ export function connectTools(paper, query) {
     const isFile = query.isFile();
     byId("undo").disabled = isFile || !paper.canUndo;
     byId("redo").disabled = isFile || !paper.canRedo;
-    document.documentElement.style.setProperty("--shape", paper.shape);
+    document.documentElement.style.setProperty("--shape", `${paper.shape}`);
     byId("turn").disabled = isFile;
     byId("turn").title = paper.image ? "Turn the image (T)" : `Paper: ${paper.format}. Press for another shape (T)`;
     byId("invitation").hidden = paper.marks.length > 0;
@@ -57,18 +56,18 @@ export function connectTools(paper, query) {
   return refresh;
 }
 
-function swatch(title, value, chosen) {
+function swatch(/** @type {string} */ title, /** @type {string} */ value, /** @type {string} */ chosen) {
   const radio = element("input", { type: "radio", name: "ink", value, checked: value === chosen, ariaLabel: title });
   const label = element("label", { className: "swatch", title }, radio);
   label.style.backgroundColor = value;
   return label;
 }
 
-/** The frame around what is chosen on the paper, with handles that give it another size or turn it. */
+/** The frame around what is chosen on the paper, with handles that give it another size or turn it. @type {(paper: Paper) => void} */
 function connectHandles(paper) {
   const frame = byId("handles");
   paper.addEventListener("choose", show);
-  for (const handle of frame.children) {
+  for (const handle of /** @type {HTMLCollectionOf<HTMLElement>} */ (frame.children)) {
     handle.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       handle.setPointerCapture(event.pointerId);
@@ -85,27 +84,27 @@ function connectHandles(paper) {
     const { left, top, right, bottom } = boxOf(paper.chosen);
     const [from, to] = [{ x: left, y: top }, { x: right, y: bottom }].map((corner) => paper.shares(corner));
     const style = { left: from.x, top: from.y, width: to.x - from.x, height: to.y - from.y };
-    Object.entries(style).forEach(([name, share]) => (frame.style[name] = `${100 * share}%`));
+    Object.entries(style).forEach(([name, share]) => frame.style.setProperty(name, `${100 * share}%`));
     frame.classList.toggle("high", from.y < LEAST_ABOVE);
   }
 
-  /** A point of the frame by shares of its sides. */
+  /** A point of the frame by shares of its sides. @type {(x: number, y: number) => Point} */
   function at(x, y) {
     const { left, top, right, bottom } = boxOf(paper.chosen);
     return pointAt([left, top, right - left, bottom - top], { x, y });
   }
 
-  /** What becomes of marks if a handle goes from a point to another: they turn around the middle, or grow from the other corner. */
+  /** What becomes of marks if a handle goes from a point to another: they turn around the middle, or grow from the other corner. @type {(handle: HTMLElement, grip: Point) => Holding} */
   function byPoint({ dataset: { x, y } }, grip) {
     if (x === undefined) {
       const middle = at(0.5, 0.5);
-      const angleOf = (point) => Math.atan2(point.y - middle.y, point.x - middle.x);
+      const angleOf = (/** @type {Point} */ point) => Math.atan2(point.y - middle.y, point.x - middle.x);
       return (to, regular) => {
         const angle = angleOf(to) - angleOf(grip);
         return (mark) => turned(mark, middle, regular ? STEP * Math.round(angle / STEP) : angle);
       };
     }
-    const [from, corner] = [at(1 - x, 1 - y), at(Number(x), Number(y))];
+    const [from, corner] = [at(1 - Number(x), 1 - Number(y)), at(Number(x), Number(y))];
     const [wide, high] = [corner.x - from.x, corner.y - from.y];
     return (to) => {
       const scale = 1 + ((to.x - grip.x) * wide + (to.y - grip.y) * high) / (wide ** 2 + high ** 2);
@@ -113,8 +112,8 @@ function connectHandles(paper) {
     };
   }
 
-  function byKey({ dataset: { x, y } }, way) {
-    const from = x === undefined ? at(0.5, 0.5) : at(1 - x, 1 - y);
-    return (mark) => (x === undefined ? turned(mark, from, way * STEP) : moved(mark, from, from, LARGER ** way));
+  function byKey(/** @type {HTMLElement} */ { dataset: { x, y } }, /** @type {number} */ way) {
+    const from = x === undefined ? at(0.5, 0.5) : at(1 - Number(x), 1 - Number(y));
+    return (/** @type {Mark} */ mark) => (x === undefined ? turned(mark, from, way * STEP) : moved(mark, from, from, LARGER ** way));
   }
 }

@@ -7,9 +7,7 @@ import { ENDS, fitRemark, goesOn, missingParts, noPhotos, shownCount, took, trou
 import { Chosen } from "./chosen.js";
 import { alone, createGrid, numbered, without } from "./results.js";
 
-// A search that takes longer says what it waits for.
 const WAIT_MS = 1500;
-// How far below the screen the end may be when the next results are requested.
 const AHEAD = "600px";
 
 /** `react.changed` is called when something else is shown, `react.away` when the server could not answer but may do so later. */
@@ -17,16 +15,12 @@ export function createFound(react, notice, parts, viewer) {
   const box = byId("found");
   const chosen = new Chosen();
   const seen = new Set();
-  // Parts of a collection on many machines: their number, and those that did not answer.
   let shards = 0;
   const missing = new Set();
-  // The query of the results, which later pages use, too, and whether these are shown.
   let asked = null;
   let shown = false;
   let order = "";
-  // How many photos there are to show, if not all are shown.
   let of = 0;
-  // How many of the answer's photos are liked ones, which the line above shows.
   let liked = 0;
   let waiting = 0;
 

@@ -4,7 +4,6 @@ import { faceOf, png } from "../drawing/ink.js";
 import * as api from "../shared/api.js";
 import { byId, element, forSite, progress, prose } from "../shared/dom.js";
 
-// The drawings to start from: the three with the best matches among these photos, and their results.
 const FACE = 160;
 const SHOWN = 3;
 // A drawing is shown if the third of its photos is at most so far away, by [Ret]. In 200 galleries of 100 to 1,500 labelled
@@ -17,7 +16,6 @@ export class Notice {
   #draw;
   #said = "";
   #question = new api.Latest();
-  // Names the generation of the index; what was found in which; and what of that is shown.
   #of = null;
   #kept = JSON.parse(forSite.get(KEPT) ?? "{}");
   #shown = null;

@@ -37,7 +37,6 @@ export function createGrid({ open, mark, lost }, parts) {
     mark,
   };
 
-  // Escape closes a group, or the copies of a photo: what has the focus in it, else the last one in the list.
   document.addEventListener("keydown", (event) => {
     const elsewhere = event.defaultPrevented || document.querySelector("dialog[open]");
     if (event.key === "Escape" && !elsewhere) {

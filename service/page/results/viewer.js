@@ -196,7 +196,6 @@ class Zoom {
   #stage;
   #scale = 1;
   #shift = [0, 0];
-  // The fingers, or the mouse while it is pressed, by their ids: where each is.
   #pointers = new Map();
 
   constructor(image) {

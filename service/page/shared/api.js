@@ -10,7 +10,9 @@ let key = forTab.get(KEY);
 
 /** The server refused, or failed; the message is a sentence for people, and `nearest` lists words that could be meant. */
 export class Refused extends Error {
-  /** @param told the error of the answer @param {number} retryAfter seconds after which to try again; 0: it did not say */
+  code = "";
+  requestId = "";
+  /** @param {number} status @param {any} told the error of the answer @param {number} retryAfter seconds after which to try again; 0: it did not say */
   constructor(status, told, retryAfter) {
     super(told.message);
     Object.assign(this, { status, code: told.code, requestId: told.request_id, nearest: told.nearest ?? [], retryAfter });
@@ -21,47 +23,51 @@ export class Away extends Error {}
 /** A login in front of the server answers in its place. */
 export class SignedOut extends Error {}
 
-/** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. */
+/** The address of a path of the server. It is relative to this page, because a proxy may serve both below a folder. @type {(path: string) => string} */
 const address = (path) => new URL(path.replace(/^\//, ""), location.origin + location.pathname).href;
 
 export const hasKey = () => key !== null;
 
-export function useKey(given) {
+export function useKey(/** @type {string} */ given) {
   key = given;
   forTab.set(KEY, given);
 }
 
+/** @type {() => Promise<Info>} */
 export const info = () => told("info");
 
-/** The collection; its `days` count the photos in these folders, or all. @param {string[]} [folder] */
+/** The collection; its `days` count the photos in these folders, or all. @type {(folder?: string[]) => Promise<Collection>} */
 export const gallery = (folder = []) => told(`gallery?${parameters({ folder })}`);
 
-/** The folders in a folder of the server's machine; "": in the pictures folder of its user. */
+/** The folders in a folder of the server's machine; "": in its user's pictures folder. @type {(path: string) => Promise<Folder>} */
 export const folders = (path) => told(`folders?${parameters(path ? { path } : {})}`);
 
-/** Start to add a folder of the server's machine to the index; null: look for changes in the indexed ones. */
+/** Start to add a folder of the server's machine to the index; null: look for changes in the indexed ones. @type {(folder: string | null) => Promise<void>} */
 export const build = (folder) => post("build", folder === null ? {} : { folder });
-export const remove = (folder) => post("remove", { folder });
+export const remove = (/** @type {string} */ folder) => post("remove", { folder });
 
-/** Ask with a sketch, a Blob or form, or null, and parameters; a list is repeated. `locate` answers much sooner than `explain`. */
+/** Ask with a sketch and parameters. @type {(...asked: Parameters<AskServer>) => Promise<Answer>} */
 export const search = (sketch, params, signal) => post("search", params, sketch, signal);
+/** `locate` answers much sooner. @type {AskServer} */
 export const explain = (sketch, params, signal) => post("explain", params, sketch, signal);
+/** @type {AskServer} */
 export const locate = (sketch, params, signal) => post("locate", params, sketch, signal);
 
-/** Words of the network's vocabulary that begin like this. @returns {Promise<string[]>} at most so many */
+/** Words of the network's vocabulary that begin like this. At most so many. @type {(prefix: string, limit: number, signal: AbortSignal) => Promise<string[]>} */
 export const words = async (prefix, limit, signal) => (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
+/** @type {(ids: number[], signal: AbortSignal) => Promise<Photo[]>} */
 export const photos = async (ids, signal) => (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
-export const facts = (id) => told(`photos/${id}/facts`);
-export const file = async (path) => (await ask(path)).blob();
-export const reveal = (id) => ask(`photos/${id}/reveal`, { method: "POST" });
+export const facts = (/** @type {number} */ id) => told(`photos/${id}/facts`);
+export const file = async (/** @type {string} */ path) => (await ask(path)).blob();
+export const reveal = (/** @type {number} */ id) => ask(`photos/${id}/reveal`, { method: "POST" });
 
-/** Save a file of the server under this name. With a key, a script has to fetch it. */
+/** Save a file of the server under this name. With a key, a script has to fetch it. @type {(path: string, params: Asked, name: string) => Promise<void>} */
 export async function downloadFrom(path, params, name) {
   const wanted = `${path}?${parameters(params)}`;
   if (hasKey()) { download(await file(wanted), name); } else { element("a", { href: address(wanted), download: name }).click(); }
 }
 
-/** Show an image of the server in an img element, which gets its "error" event if it fails. Only a script can send a key. */
+/** Show an image of the server; only a script can send a key. May cause the event "error". @type {(image: HTMLImageElement, path: string) => Promise<void>} */
 export async function show(image, path) {
   const url = address(path);
   image.dataset.path = path;
@@ -74,35 +80,38 @@ export async function show(image, path) {
     if (image.dataset.path !== path) { return; }
     const local = URL.createObjectURL(blob);
     image.src = local;
-    await image.decode().catch(() => undefined);
+    await image.decode().catch(() => {});
     URL.revokeObjectURL(local);
   } catch {
     if (image.dataset.path === path) { image.dispatchEvent(new Event("error")); }
   }
 }
 
+/** @type {(path: string, properties?: Properties<HTMLImageElement>) => HTMLImageElement} */
 export function picture(path, properties = {}) {
   const image = element("img", { className: "face", alt: "", ...properties });
   void show(image, path);
   return image;
 }
 
+/** @type {(path: string, options?: RequestInit) => Promise<any>} */
 const told = async (path, options) => (await ask(path, options)).json();
 
+/** @type {(path: string, params: Asked, body?: Blob | FormData, signal?: AbortSignal) => Promise<any>} */
 const post = (path, params, body, signal) => told(`${path}?${parameters(params)}`, { method: "POST", body, signal });
 
-/** @throws {Refused | Away | SignedOut} and AbortError */
+/** @throws {Refused | Away | SignedOut} and AbortError @type {(path: string, options?: RequestInit) => Promise<Response>} */
 async function ask(path, options = {}) {
   let answer;
   try {
     // The server redirects nothing.
     answer = await fetch(address(path), { ...options, redirect: "manual", headers: hasKey() ? { "X-API-Key": key } : {} });
   } catch (error) {
-    throw error.name === "AbortError" ? error : new Away("The server does not answer.", { cause: error });
+    throw /** @type {Error} */ (error).name === "AbortError" ? error : new Away("The server does not answer.", { cause: error });
   }
   if (answer.ok && !answer.headers.get("Content-Type")?.startsWith("text/html")) { return answer; }
   // A proxy in front of the server may answer with something other than the server's JSON.
-  const { error } = (await answer.json().catch(() => null)) ?? {};
+  const { error } = (await answer.json().catch(() => ({}))) ?? {};
   if (!error?.code) {
     const { status } = answer;
     if (answer.ok || LOGINS.has(status)) { throw new SignedOut(); }
@@ -113,12 +122,12 @@ async function ask(path, options = {}) {
   throw new Refused(answer.status, error, wait);
 }
 
-const parameters = (params) =>
-  new URLSearchParams(Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, value])));
+const parameters = (/** @type {Asked} */ params) =>
+  new URLSearchParams(Object.entries(params).flatMap(([name, values]) => [values].flat().map((value) => [name, `${value}`])));
 
 /** Asks one question at a time: the answer or error of an older one is ignored. */
 export class Latest {
-  #running = null;
+  #running = /** @type {AbortController} */ (null);
 
   get busy() { return this.#running !== null; }
 
@@ -127,7 +136,7 @@ export class Latest {
     this.#running = null;
   }
 
-  /** Ask; then `take` gets the answer, or `fail` the error. The question's signal is aborted once it counts no more. */
+  /** Ask; then `take` gets the answer, or `fail` the error. The question's signal is aborted once it counts no more. @type {AskLatest} */
   async ask(question, take, fail) {
     this.stop();
     this.#running = new AbortController();

@@ -4,23 +4,22 @@
  * searched for: `#like=17,23&unlike=5&folder=2023/summer`. Each change of it is a step, and states say how many lead to an entry.
  */
 
-let open = [];
+let open = /** @type {Shown[]} */ ([]);
 // Closed by Back, the last one at the end; Forward may open them again.
-const closed = [];
+const closed = /** @type {Shown[]} */ ([]);
 const known = new WeakSet();
 // The history moves some time after it was asked to. Until then nothing else may be asked of it.
 let moving = false;
-// Called once no dialog is open and the history is at the page's own entry.
-let waiting = null;
+let waiting = /** @type {() => void} */ (null);
 
-/** Show this dialog above everything else. `again` tells whether Forward may open it once more, with what it showed. */
+/** Show this dialog above everything else. `again` tells whether Forward may open it once more, with what it showed. @type {(dialog: HTMLDialogElement, again?: () => boolean) => void} */
 export function show(dialog, again = () => true) {
   closed.length = 0;
   appear({ dialog, again });
   follow();
 }
 
-/** Close all dialogs, and call `then` when the history is at the page's own entry; that may be a moment later. */
+/** Close all dialogs, and call `then` when the history is at the page's own entry; that may be a moment later. @type {(then: () => void) => void} */
 export function closeAll(then) {
   closed.length = 0;
   waiting = then;
@@ -28,7 +27,7 @@ export function closeAll(then) {
   follow();
 }
 
-function appear(one) {
+function appear(/** @type {Shown} */ one) {
   const { dialog } = one;
   const others = () => open.filter((other) => other.dialog !== dialog);
   open = [...others(), one];
@@ -84,23 +83,25 @@ follow();
 // A visit in the same tab begins with a step of its own.
 history.state?.key || history.replaceState({ ...history.state, key: Date.now() }, "");
 
-const IDS = ["like", "unlike", "unlike_kind"];
+const IDS = /** @type {PhotoPart[]} */ (["like", "unlike", "unlike_kind"]);
 const ID = /^[0-9]{1,18}$/;
 const DAY = /^[0-9]{4}-[0-9]{2}-[0-9]{2}$/;
+/** @type {Record<OtherPart, {is: RegExp, most: number}>} */
 const OTHERS = { text: { is: /\S/, most: 1 }, folder: { is: /\S/, most: 8 }, after: { is: DAY, most: 1 }, before: { is: DAY, most: 1 } };
+const NAMES = /** @type {OtherPart[]} */ (Object.keys(OTHERS));
 
-/** What the address, or such a part of another one, names: parameters of a search, each with the list of its values. */
+/** What the address, or such a part of another one, names: parameters of a search, each with the list of its values. @type {(hash?: string) => Wanted} */
 export function read(hash = location.hash) {
   const given = new URLSearchParams(hash.slice(1));
-  const ids = (name) => (given.get(name) ?? "").split(",").filter((id) => ID.test(id));
-  const values = (name) => given.getAll(name).filter((value) => OTHERS[name].is.test(value));
+  const ids = (/** @type {string} */ name) => (given.get(name) ?? "").split(",").filter((id) => ID.test(id));
+  const values = (/** @type {OtherPart} */ name) => given.getAll(name).filter((value) => OTHERS[name].is.test(value));
   return Object.fromEntries([
     ...IDS.map((name) => [name, [...new Set(ids(name))]]),
-    ...Object.entries(OTHERS).map(([name, { most }]) => [name, [...new Set(values(name))].slice(0, most)]),
+    ...NAMES.map((name) => [name, [...new Set(values(name))].slice(0, OTHERS[name].most)]),
   ]);
 }
 
-/** Go on to an address that names this, once dialogs are closed; then the window gets the event "step". `counts`: as a step */
+/** Go on to an address that names this, once dialogs are closed; then the window gets the event "step". `counts`: as a step @type {(wanted: Wanted, counts?: boolean) => void} */
 export function write(wanted, counts = true) {
   closeAll(() => {
     history.pushState({ dialogs: 0, step: steps() + Number(counts), key: Math.max(Date.now(), stepKey() + 1) }, "", address(wanted));
@@ -108,11 +109,11 @@ export function write(wanted, counts = true) {
   });
 }
 
-export const rewrite = (wanted) => history.replaceState(history.state, "", address(wanted));
+export const rewrite = (/** @type {Wanted} */ wanted) => history.replaceState(history.state, "", address(wanted));
 
-function address(wanted) {
+function address(/** @type {Wanted} */ wanted) {
   const ids = IDS.filter((name) => wanted[name].length).map((name) => `${name}=${wanted[name].join()}`);
-  const others = Object.keys(OTHERS).flatMap((name) => wanted[name].map((value) => `${name}=${escaped(value)}`));
+  const others = NAMES.flatMap((name) => wanted[name].map((value) => `${name}=${escaped(value)}`));
   const named = [...ids, ...others];
   const hash = named.length ? `#${named.join("&")}` : "";
   return `${location.pathname}${location.search}${hash}`;
@@ -122,5 +123,5 @@ export const steps = () => history.state?.step ?? 0;
 
 export const stepKey = () => history.state?.key ?? 0;
 
-/** Escaped as far as it must be: people read addresses, and slashes and commas do no harm here. */
+/** Escaped as far as it must be: people read addresses, and slashes and commas do no harm here. @type {(value: string) => string} */
 const escaped = (value) => encodeURIComponent(value).replaceAll("%2F", "/").replaceAll("%2C", ",");

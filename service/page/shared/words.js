@@ -1,13 +1,13 @@
 /** The page's texts: names, numbers and messages for people. */
 
 // Networks with one vector for each picture; others also compare patches.
-const KINDS = { "sketch-an-anchor": "Sketch-an-Anchor, one vector for each picture", "clip-at": "CLIP-AT, one vector for each picture" };
+const KINDS = /** @type {Names} */ ({ "sketch-an-anchor": "Sketch-an-Anchor, one vector for each picture", "clip-at": "CLIP-AT, one vector for each picture" });
 const RET = "one vector for each whole picture, [Ret]";
 const RELATION = "the relation network, which compares pictures square by square";
-const METHODS = { rn: RELATION, ret: RET, fused: `${RELATION}, and ${RET}`, clip: "CLIP's vectors" };
+const METHODS = /** @type {Names} */ ({ rn: RELATION, ret: RET, fused: `${RELATION}, and ${RET}`, clip: "CLIP's vectors" });
 // A build reports its progress about every second. One that has been silent for so long was killed.
 const SILENCE_SECONDS = 180;
-const PHASES = { reading: "reading the photos", encoding: "analysing the photos", boxes: "finding things in them", clustering: "grouping them", writing: "writing the index" };
+const PHASES = /** @type {Names} */ ({ reading: "reading the photos", encoding: "analysing the photos", boxes: "finding things in them", clustering: "grouping them", writing: "writing the index" });
 
 const ASKS =
   "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";
@@ -19,22 +19,22 @@ export const ENDS = {
   groups: { more: "Show more groups", end: "No more groups." },
 };
 
-/** How a retrieval method compares, for people. `diffused`: scores were spread among photos that look alike. */
+/** How a method compares; `diffused`: scores were spread among photos that look alike. @type {(method: string, diffused?: boolean) => string} */
 export function methodName(method, diffused = false) {
   const name = METHODS[method] ?? method;
   return diffused ? `${name}; photos that look alike share their scores` : name;
 }
 
-export const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+export const count = (/** @type {number} */ number, /** @type {string} */ noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
-/** Names of things by pairs of a word or guess and colours, "" where neither is known; numbered where several have one. */
+/** Names of things by words and colours, "" if neither is known; numbered if several have one. @type {(things: [word: string | undefined, colours: string[]][]) => string[]} */
 export function thingNames(things) {
   const names = things.map(([word, colours]) => {
     // A typed word may have the colour.
     const others = colours.filter((colour) => !word?.includes(colour));
     return [others.join(" and "), word || (colours.length ? "thing" : "")].filter(Boolean).join(" ");
   });
-  const counted = new Map();
+  const counted = /** @type {Map<string, number>} */ (new Map());
   return names.map((name) => {
     counted.set(name, (counted.get(name) ?? 0) + 1);
     return name && names.indexOf(name) < names.lastIndexOf(name) ? `${name} ${counted.get(name)}` : name;
@@ -44,10 +44,10 @@ export function thingNames(things) {
 // A guess of this probability is sure: of such guesses for drawings by mouse, 0.8 were right, of others 0.25; of fresh sketches 0.94 and 0.6.
 export const SURE = 0.6;
 
-/** What a thing was guessed to be, if sure. */
+/** What a thing was guessed to be, if sure. @type {(guess: Guess) => string | undefined} */
 export const sure = (guess) => (guess?.probability >= SURE ? guess.word : undefined);
 
-/** What was understood of a drawing, and a question. `things` by pairs of a name, "" if nobody knows, and whether it is sure. */
+/** What was understood of a drawing, and a question. @type {(things: [name: string, known: boolean][]) => string} */
 export function understood(things) {
   const each = things.map(([name, known]) => (name ? `${known ? "" : "perhaps "}${withArticle(name)}` : "something unknown"));
   const once = [...new Set(each)].map((one) => (each.indexOf(one) < each.lastIndexOf(one) ? `${one} (${each.filter((other) => other === one).length} times)` : one));
@@ -55,27 +55,27 @@ export function understood(things) {
   return `I see ${new Intl.ListFormat("en-GB").format(once)}. What is ${things.length > 1 ? "the one marked" : "it"}?`;
 }
 
-// What comes in pairs, such as scissors, has no article.
+/** What comes in pairs, such as scissors, has no article. @type {(name: string) => string} */
 const withArticle = (name) => (/[^isu]s$/.test(name) ? name : `${/^[aeiou]/.test(name) ? "an" : "a"} ${name}`);
 
-/** What a thing was guessed to be, in doubt with a question mark, as its label has it; "" if nothing. */
+/** What a thing was guessed to be, in doubt with a question mark, as its label has it; "" if nothing. @type {(guess: Guess) => string} */
 export const guessed = (guess) => sure(guess) ?? (guess ? `${guess.word}?` : "");
 
-export const score = (value) => value.toFixed(3).replace("-", "\u2212");
+export const score = (/** @type {number} */ value) => value.toFixed(3).replace("-", "\u2212");
 
-/** The label of the best photo of a group: see Tile.label. */
+/** The label of the best photo of a group. @type {(group: {rank: number, size: number, best: Photo}) => {rank: number, spoken: string}} */
 export function groupLabel({ rank, size, best }) {
   const among = size > 1 ? `, the best of ${count(size, "photo")} in its group` : "";
   return { rank, spoken: `${rank}: ${fileName(best.paths[0])}${among}` };
 }
 
-/** The label of a further photo of a group, or of a copy, without a rank: the best ones have the ranks of groups. */
+/** The label of a further photo of a group, or of a copy, without a rank. @type {(photo: Photo) => {rank: string, spoken: string}} */
 export const photoLabel = ({ paths }) => ({ rank: "", spoken: fileName(paths[0]) });
 
-/** The number of a photo as shown: its rank, or that of its group if groups are shown. */
+/** The number of a photo as shown: its rank, or that of its group if groups are shown. @type {(photo: {group?: number, rank: number}) => number} */
 export const numberOf = ({ group, rank }) => group ?? rank;
 
-/** The message without photos: a title and a text. `none`: nothing was searched for beside the drawing; `filtered`: by filters. */
+/** Without photos; `none`: nothing was searched for beside the drawing; `filtered`: by filters. @type {(none: boolean, filtered: boolean) => [title: string, text: string]} */
 export function noPhotos(none, filtered) {
   if (none) { return ["No photos", "The index is empty. Index a folder of photos, then search again."]; }
   return filtered
@@ -83,7 +83,7 @@ export function noPhotos(none, filtered) {
     : ["No photos left", "Your exclusions removed every photo. Remove one of them above."];
 }
 
-/** The remark above the photos: what a text was searched for, what of it no photo seems to show, or that it is no thing drawn. */
+/** The remark above the photos: how a text was read, and what no photo shows. @type {(answer: Partial<Answer>, text: string | null) => string} */
 export function fitRemark({ word_means: means, word_instead: others, word_read: read, word_ignored: ignored = [], word_fits: fits, things = [] }, text) {
   const typed = text ?? read;
   const missing = fits === false ? [typed] : things.filter((one) => one.fits === false && one.word).map(({ word }) => word);
@@ -97,56 +97,57 @@ export function fitRemark({ word_means: means, word_instead: others, word_read: 
   ].filter(Boolean).join(" ");
 }
 
-/** An unknown word, what is searched for without it, and what to do, in one line. `rest`: whether others are left */
+/** An unknown word, what is searched for without it, and what to do. @type {(word: string, rest: boolean, similar: number) => string} */
 export function unknownWord(word, rest, similar) {
   const then = similar ? "Similar:" : rest ? "" : "Draw it, or name something else.";
   return `\u201c${word}\u201d is not a known word: ${rest ? "left out" : "nothing was searched for"}. ${then}`.trim();
 }
 
-/** A message about parts of the collection that did not answer. @param {number} of their total number; 0: unknown */
+/** A message about parts of the collection that did not answer. @type {(number: number, of: number) => string} */
 export function missingParts(number, of) {
   const parts = of ? `${number.toLocaleString("en")} of ${count(of, "part")}` : count(number, "part");
   return `${parts} of this collection did not answer; photos there are missing.`;
 }
 
-/** A folder of a filter, or with . at its end what is in no subfolder of it. */
+/** A folder of a filter, or with . at its end what is in no subfolder of it. @type {(path: string) => string} */
 export const folderName = (path) => (fileName(path) === "." ? `no subfolder${path === "." ? "" : ` of ${path.slice(0, -2)}`}` : path);
 
-export const inFolders = (folders) => (folders.length ? `In ${folders.map(folderName).join(" or ")}` : "");
+export const inFolders = (/** @type {string[]} */ folders) => (folders.length ? `In ${folders.map(folderName).join(" or ")}` : "");
 
-/** The first and the last day of a year, month or day, all as in YYYY-MM-DD; none of anything else. */
+/** The first and the last day of a year, month or day, all as in YYYY-MM-DD; none of anything else. @type {(unit: string) => string[]} */
 export function ends(unit) {
   if (!/^\d{4}/.test(unit)) { return []; }
-  const last = new Date(Date.UTC(unit.slice(0, 4), unit.slice(5, 7) || 12, 0)).toISOString().slice(0, 10);
+  const last = new Date(Date.UTC(Number(unit.slice(0, 4)), Number(unit.slice(5, 7)) || 12, 0)).toISOString().slice(0, 10);
   return [`${unit}-01-01`.slice(0, 10), unit.length === 10 ? unit : last];
 }
 
-const WHOLE_DAY = { day: "numeric", month: "long", year: "numeric" };
+const WHOLE_DAY = /** @type {Intl.DateTimeFormatOptions} */ ({ day: "numeric", month: "long", year: "numeric" });
 
-/** 3 July 2022; or such a part of it as the options of Intl.DateTimeFormat say. */
+/** 3 July 2022; or a part of it. @type {(date: string, options?: Intl.DateTimeFormatOptions) => string} */
 export const day = (date, options = WHOLE_DAY) => new Date(date).toLocaleDateString("en-GB", { timeZone: "UTC", ...options });
 
-/** The days between two, either of which may be missing: "2022", "July 2022", "From 3 July 2022". */
+/** The days between two, or from or until one. @type {(first?: string, last?: string) => string} */
 export function period(first, last) {
   if (!first || !last) { return first ? `From ${day(first)}` : last ? `Until ${day(last)}` : ""; }
   const unit = [4, 7, 10].map((length) => first.slice(0, length)).find((one) => `${ends(one)}` === `${[first, last]}`) ?? "";
   return { 4: unit, 7: day(first, { month: "long", year: "numeric" }), 10: day(first) }[unit.length] ?? `${day(first)} to ${day(last)}`;
 }
 
-/** That the dates of files stand for the days on which photos were taken; "" if for none. */
+/** That the dates of files stand for the days on which photos were taken; "" if for none. @type {(undated: number, of: number) => string} */
 export const undatedNote = (undated, of) =>
   undated ? `Dated by their files, not by when they were taken: ${undated === of ? "all" : `${undated.toLocaleString("en")} of ${of.toLocaleString("en")}`} photos.` : "";
 
-export const chosenCount = (number, most) => `${count(number, "photo")} chosen${number === most ? ", the most at a time" : ""}`;
+export const chosenCount = (/** @type {number} */ number, /** @type {number} */ most) => `${count(number, "photo")} chosen${number === most ? ", the most at a time" : ""}`;
 
-/** How many photos or groups are shown. @param {number} of how many photos @param {string} order in which, or "" @param {boolean} more beside liked ones */
+/** How many photos or groups are shown, `of` how many photos, in which order, or ""; and whether they are `more` beside liked ones.
+ * @type {(number: number, of: number, view: string, order: string, more: boolean) => string} */
 export function shownCount(number, of, view, order, more) {
   const shown = count(number, `${more && view === "photos" ? "more " : ""}${view.slice(0, -1)}`);
   const among = view === "photos" && of > number ? shown.replace(/photos?$/, `of ${more ? of.toLocaleString("en") : count(of, "photo")}`) : shown;
   return [among, order].filter(Boolean).join(", ");
 }
 
-/** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. */
+/** A share as a percentage: a whole number, or below 1 % its first digit that is not zero. @type {(share: number) => string} */
 export function percent(share) {
   const value = 100 * share;
   const shown = Math.abs(value) >= 1 || !value ? Math.round(value) : Number(value.toPrecision(1));
@@ -154,38 +155,41 @@ export function percent(share) {
   return `${shown}\u00a0%`.replace("-", "\u2212");
 }
 
-/** How well two squares match, of their cosine: in the first four photos for 54 sketches, 92 % of the strong ones were on the thing. */
+/** How well two squares match, of their cosine: in the first four photos for 54 sketches, 92 % of the strong ones were on the thing.
+ * @type {(cosine: number) => string} */
 export const strength = (cosine) => cosine >= 0.4 ? "strong" : cosine >= 0.25 ? "fair" : "weak";
 
-/** What the order of photos depends on beside what they are compared with: a drawing or photo, or without one a liked photo. */
+/** What else the order of photos depends on, with or without a drawing. @type {(parts: Wanted, drawn: boolean) => string} */
 export function alsoCounts({ text, like, unlike, unlike_kind: kinds }, drawn) {
-  const photos = [[like.length - Number(!drawn), drawn ? "liked photo" : "other liked photo"], [unlike.length + kinds.length, "unwanted photo"]];
+  const photos = /** @type {const} */ ([[like.length - Number(!drawn), drawn ? "liked photo" : "other liked photo"], [unlike.length + kinds.length, "unwanted photo"]]);
   const all = [...text.map((word) => `\u201c${word}\u201d`), ...photos.flatMap(([number, noun]) => (number > 0 ? [count(number, noun)] : []))];
   return all.length ? ` The order also depends on ${new Intl.ListFormat("en-GB").format(all)}.` : "";
 }
 
-/** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. `unsure`: one of several things, of which nobody knows what it is. */
+/** Whether a match tells little: a photo may show the thing all the same, as it mostly does if this was drawn in a hurry. `unsure`: one of several things, of which nobody knows what it is.
+ * @type {(found: Found) => boolean} */
 export const unclear = ({ cosine, detected, doubted, unsure }) => doubted || (detected ? detected.certainty < 0.6 : cosine < (unsure ? 0.75 : 0.5));
 
-/** Whether nothing tells where a photo shows a thing. */
+/** Whether nothing tells where a photo shows a thing. @type {(found: Found) => boolean} */
 export const lost = ({ cosine, detected, doubted, unsure }) => !detected && (doubted || (unsure && cosine < 0.5));
 
-export const boxed = ({ kind, certainty }) => `${kind}, ${percent(certainty)}`;
+export const boxed = (/** @type {DetectedBox} */ { kind, certainty }) => `${kind}, ${percent(certainty)}`;
 
 /**
  * How well a photo shows a thing, as it was drawn. In the first six photos for 188 drawings, 0.95 of the regions that match well (0.74 for
  * several things) were on such a thing, 0.81 (0.47) of those that do partly, and 0.17 (0.15) of the others; in 600 photos, 0.94 of the
  * boxes of at least 0.6. Of 231 things with the pen's colour 0.01 are said to have another one, of those without its hue 0.82.
+ * @type {(found: Found) => string}
  */
 export function foundThing(thing) {
   const how = lost(thing) ? "not clear where" : unclear(thing) ? "perhaps here" : thing.detected ? "seen here" : `matches ${thing.cosine >= 0.75 ? "well" : "partly"}`;
   return `${how}${thing.detected ? ` (${boxed(thing.detected)})` : ""}${thing.colour_distance > 35 ? ", another colour" : ""}`;
 }
 
-/** What a photo seems to show, of all that was detected in it. */
+/** What a photo seems to show, of all that was detected in it. @type {(photo: {boxes: DetectedBox[]}) => DetectedBox[]} */
 export const shownThings = ({ boxes }) => boxes.filter(({ certainty }) => certainty >= 0.3);
 
-/** What is known of a photo, as pairs of a name and a text. @param facts the answer of GET /photos/{photo_id}/facts */
+/** What is known of a photo, as pairs of a name and a text. @type {(facts: Facts) => string[][]} */
 export function photoFacts({ day: taken, time, camera, lens, width, height, bytes, changed, ...more }) {
   return [
     ["Taken", taken && [period(...ends(taken)), time].filter(Boolean).join(", ")],
@@ -197,16 +201,16 @@ export function photoFacts({ day: taken, time, camera, lens, width, height, byte
   ].filter(([, text]) => text);
 }
 
-const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)}\u00a0kB` : `${(bytes / 1e6).toFixed(1)}\u00a0MB`);
+const size = (/** @type {number} */ bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)}\u00a0kB` : `${(bytes / 1e6).toFixed(1)}\u00a0MB`);
 
-export const fileName = (path) => path.slice(path.lastIndexOf("/") + 1);
+export const fileName = (/** @type {string} */ path) => path.slice(path.lastIndexOf("/") + 1);
 
-export const sentence = (reason) => reason.charAt(0).toUpperCase() + reason.slice(1);
+export const sentence = (/** @type {string} */ reason) => reason.charAt(0).toUpperCase() + reason.slice(1);
 
-export const took = ({ timings_ms: { total }, candidates, method, diffused }) =>
+export const took = (/** @type {Answer} */ { timings_ms: { total }, candidates, method, diffused }) =>
   `Found in ${Math.ceil(total)} ms. ${count(candidates, "photo")} ranked by ${methodName(method, diffused)}.`;
 
-export function waitingFor({ searches, build }) {
+export function waitingFor(/** @type {Info} */ { searches, build }) {
   const others = searches - 1;
   if (others > 0) {
     return `The computer is busy: ${others === 1 ? "another search is running" : `${others.toLocaleString("en")} other searches are running or waiting`}.`;
@@ -214,7 +218,7 @@ export function waitingFor({ searches, build }) {
   return building(build) ? "The computer is busy: it is also indexing photos." : "This takes a little longer.";
 }
 
-/** Technical details, for experts: pairs of a name and a text. */
+/** Technical details, for experts: pairs of a name and a text. @type {(info: Info) => string[][]} */
 export function facts({ model, index, version, refused }) {
   const programme = [
     // A checkout that is not installed has no version.
@@ -238,7 +242,7 @@ export function facts({ model, index, version, refused }) {
   ];
 }
 
-/** The progress of a build: {text, share}, with share null if unknown. null: no build is running. */
+/** The progress of a build; null: none is running. @type {(build: Build | null) => {text: string, share: number | null} | null} */
 export function building(build) {
   const over = !build || build.phase === "done" || build.phase === "stopped";
   if (!build?.running && (over || Date.now() / 1000 - build.updated > SILENCE_SECONDS)) { return null; }
@@ -250,13 +254,13 @@ export function building(build) {
   };
 }
 
-/** The reason why the last build stopped early, as a sentence; null if it did not. */
+/** The reason why the last build stopped early, as a sentence; null if it did not. @type {(info: Info) => string | null} */
 export function stopped({ ready, build, allows }) {
   const left = ready && allows.build && build && build.phase !== "done" && !building(build);
   return left ? build.failed ?? "The last build of the index stopped before it finished." : null;
 }
 
-/** The message while nothing can be searched, for Notice.say. @param info the answer of /info */
+/** The message while nothing can be searched, for Notice.say. @type {(info: Info) => (string | number)[]} */
 export function unready({ reason, remedy, build, allows }) {
   const state = building(build);
   if (state) { return ["Your photos are being read", `${state.text} You can search the first ones soon.`, state.share]; }
@@ -265,12 +269,12 @@ export function unready({ reason, remedy, build, allows }) {
   return ["Where are your photos?", `To choose their folder here, ${PRINTED} It looks like this: \`sketch-search at ${location.origin}/?token=\u2026\``];
 }
 
-export const goesOn = (seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;
+export const goesOn = (/** @type {number} */ seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;
 
-// What the page calls the parameters of a search.
-const FIELDS = { text: "The word", thing_text: "A name", folder: "The folder", after: "From", before: "Until", file: "The image" };
+const FIELDS = /** @type {Names} */ ({ text: "The word", thing_text: "A name", folder: "The folder", after: "From", before: "Until", file: "The image" });
 
 // A title for each kind of error, and a text if its message is not enough.
+/** @type {Record<string, [title: string, text?: (error: import("./api.js").Refused) => string]>} */
 const TROUBLES = {
   not_ready: ["Not ready yet"],
   queue_full: ["The server is busy"],
@@ -283,10 +287,10 @@ const TROUBLES = {
   internal_error: ["Something went wrong", ({ message, requestId }) => `${message} Request ${requestId}.`],
 };
 
-export function trouble(error) {
-  const [title, text = ({ message }) => message.replace(/^\w+(?= )|\b(after|before)(?=, \d)/g, (name) => FIELDS[name] ?? name)] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
-  return [title, text(error).replace(/^./, (first) => first.toUpperCase())];
+export function trouble(/** @type {any} */ error) {
+  const [title, text = (/** @type {Error} */ { message }) => message.replace(/^\w+(?= )|\b(after|before)(?=, \d)/g, (name) => FIELDS[name] ?? name)] = TROUBLES[error.code ?? error.constructor.name] ?? ["That did not work"];
+  return [title, text(error).replace(/^./, (/** @type {string} */ first) => first.toUpperCase())];
 }
 
-const duration = (seconds) =>
+const duration = (/** @type {number} */ seconds) =>
   seconds < 90 ? `about ${count(Math.max(1, Math.round(seconds)), "second")}` : `about ${count(Math.round(seconds / 60), "minute")}`;

@@ -9,7 +9,6 @@ const LETTERS = "ABCDEFGH";
 const SIZE = 512;
 // How far a frame is from the ink, as a share of the paper, and at least half as far from its edges: its light rim would hide it.
 const AWAY = 0.012;
-// How far a line passes by the frame of another thing, in pixels.
 const ROUND = 8;
 
 export function createPlain() {

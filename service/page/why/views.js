@@ -12,15 +12,7 @@ const SHADE = 0.3;
 const MOST_PAIRS = 5;
 const DAZZLING = 8;
 
-/**
- * A view has
- *   lead(yours), network   what can be seen, in everyday words, with a name for the drawing, and in technical terms
- *   alike   the technical terms where photos are compared with a photo, if they are others
- *   fits(answer)   whether there is something to see, if it depends: some networks match no patches
- *   sketch(overlay, state), photo(overlay, state, photo)   draw, if anything
- *   says(state, photo)   a line under a photo, if any: [{text, colour?}, ...]
- * The state has the `answer` of POST /explain, the `chosen` photo, `pins`, the `hovered` part, and the values of controls.
- */
+/** @type {Record<string, View>} */
 export const VIEWS = {
   parts: {
     lead: (yours) => `Point at a part of ${yours} to light up where the computer finds it in each photo. Press it to pin it in a colour, up to four at once. The words say how well the two match.`,

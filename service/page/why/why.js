@@ -21,7 +21,6 @@ export function createWhy(gone) {
   const question = new api.Latest();
   const closer = new api.Latest();
   const showPlain = createPlain();
-  // What the `results` are compared with, and what that is called.
   let subject = null;
   let yours = "";
   let results = [];

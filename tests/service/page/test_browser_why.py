@@ -81,6 +81,13 @@ def test_pointing_at_a_part_lights_it_up_in_the_photos(desk: Browser, server: Se
     assert desk.find_element(By.ID, "viewer").is_displayed()
 
 
+def test_only_what_is_drawn_is_a_part_of_a_picture(desk: Browser, server: Served) -> None:
+    desk.get(server.url)
+    # A stroke from the middle to the right, and a dot, on bare paper: three of the ninths.
+    ninths = [["The top left", [0], 0], ["The middle", [14, 15, 20, 21], 4], ["The right", [16, 17, 22, 23], 5]]
+    assert run(desk, "image_parts") == ninths
+
+
 def test_photos_are_compared_with_the_liked_photo_that_is_chosen(desk: Browser, server: Served) -> None:
     desk.get(f"{server.url}/#like=4,9")
     wait_for_photos(desk)

@@ -1,4 +1,0 @@
-async (values, share) => {
-  const { heaviest } = await import("/page/why/views.js");
-  return [...heaviest(values, share)].sort((a, b) => a - b);
-}
