@@ -213,10 +213,11 @@ class ZseTrainer(Trainer[Network]):
 
         rows: (pictures,), the place of each picture of the training set in the others; -1 for one that is not kept.
         """
-        tokens, state = Kept(), encoder_of(self.network).state_dict()
-        frozen = {name: value for name, value in state.items() if not name.startswith("project.")}
-        key = digest(f"{self.data.key} {self.recipe.kept} {self.network.config.image_size}", frozen)
+        tokens, encoder = Kept(), encoder_of(self.network)
+        frozen = {name: value for name, value in encoder.state_dict().items() if not name.startswith("project.")}
         for modality in get_args(engine.Modality):
+            shape = f"{encoder.config.image_size} {encoder.config.keep_rate(modality)} {encoder.config.select_after}"
+            key = digest(f"{self.data.key} {self.recipe.kept} {shape}", frozen)
             pixels, classes = self.data.of(modality)
             chosen = torch.cat([spread(rows, self.recipe.kept) for rows in classes])
             path = cache_folder() / "tokens" / f"{modality}-{key[:16]}.safetensors"
