@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -224,6 +225,18 @@ def test_every_photo_is_in_one_cluster_and_no_cluster_is_empty(count: int, data:
     assert len(assignment) == count
     assert len(centroids) <= wanted
     assert np.array_equal(assign(points, centroids), assignment)
+
+
+def test_clusters_are_computed_on_all_gpus_if_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    (centroids, assignment), moved = clustered(photos(40), 4), Mock(side_effect=lambda index, ngpu=-1: index)
+    # This machine's memory stands in for that of two GPUs.
+    for name in ("get_num_gpus", "extra_wrappers.get_num_gpus"):
+        monkeypatch.setattr(f"faiss.{name}", lambda: 2)
+    monkeypatch.setattr("faiss.index_cpu_to_all_gpus", moved)
+    again = clustered(photos(40), 4)
+    assert np.array_equal(again[0], centroids)
+    assert np.array_equal(again[1], assignment)
+    assert moved.call_count == 2, "k-means, and the nearest centroids"
 
 
 def test_a_gallery_of_more_than_twice_the_photos_gets_new_clusters(collection: Collection) -> None:
