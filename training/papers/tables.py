@@ -183,6 +183,7 @@ class Shown:
         """Writes the table, and below it what is missing, and where, when and by which command it was made."""
         titles, lines = [TITLES[name] for name in self.table.columns], []
         reported = {row.name: row.reported for row in self.table.row}
+        seeds = {row.name: str(len(row.seeds)) for row in self.table.row if row.seeds[1:]}
         for row in self.rows:
             first, *others = row["figures"].values()
             interval = f"{first['value']:.3f} ± {(first['high'] - first['low']) / 2:.3f}"
@@ -191,22 +192,21 @@ class Shown:
                 | {name: f"{row[name]:,}" for name in ("steps", "queries", "photos") if name in row}
                 | {"validation": f"{row['validation']:.3f}" if "validation" in row else ""}
                 | dict(zip(titles, [interval, *(f"{figure['value']:.3f}" for figure in others)], strict=True))
+                | {"seeds": ", ".join(f"{mean:.3f}" for mean in row.get("seeds", ())) or seeds.get(row["network"], "")}
                 | {"chance": f"{row['chance']:.3f}" if row.get("chance") is not None else ""}
                 | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
                 | {"the paper reports": reported[row["network"]]}
             )
         shown = [name for name in lines[0] if any(line.get(name) for line in lines)]
         # A column with the same text in every row is said once, above the table.
-        same = {name: lines[0][name] for name in shown[1:] if len({line.get(name) for line in lines}) == 1}
-        same = same if len(lines) > 1 else {}
+        same = {name: lines[0][name] for name in shown[1:] if 1 == len({line.get(name) for line in lines}) < len(lines)}
         shown = [name for name in shown if name not in same]
         body = markdown_table([shown, *([line.get(name, "") for name in shown] for line in lines)])
         # A row says itself what it was trained on.
         about = [sentence for row in self.rows for sentence in row["about"] if not sentence.startswith("valid for")]
         said = dict.fromkeys(sentence[0].upper() + sentence[1:] for sentence in about)
-        failed = [f"Not run: {name} ({why})" for name, why in self.missing.items() if why]
-        left = "; ".join(name for name, why in self.missing.items() if not why)
-        notes = [*said, *failed, *([f"Not run: {left}"] if left else [])]
+        left = "; ".join(name + f" ({why})" * bool(why) for name, why in self.missing.items())
+        notes = [*said, *([f"Not run: {left}"] if left else [])]
         head = f"{self.table.title}; ± is half of the 95% interval over queries."
         if same:
             head += f" In all rows: {', '.join(f'{name} {text}' for name, text in same.items())}."
@@ -272,20 +272,17 @@ class TableRun:
                 continue
             try:
                 determining, hashes = self._determining(table, row), self._hashes(row)
-                new = row.name not in kept
-                if not new:
+                if row.name in kept:
                     self._check(f"{row.name} in {sheet}", kept[row.name], determining, hashes)
                 else:
-                    figures = self._row(name, table, row) | {"made": _describe_run(self.device)}
-                    kept[row.name] = {"network": row.name, **figures, "determining": determining, "hashes": hashes}
-                if kept[row.name].get("chance") is None:
-                    kept[row.name]["chance"] = chance = self._chance(table, row)
-                    new = new or chance is not None
-                if new and sheet:
-                    sheet.parent.mkdir(parents=True, exist_ok=True)
-                    lines = (json.dumps(kept[key]) for key in known if key in kept)
-                    with replacing(sheet) as partial:
-                        partial.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+                    figures = {**self._row(name, table, row), "chance": self._chance(table, row)}
+                    made = {"made": _describe_run(self.device), "determining": determining, "hashes": hashes}
+                    kept[row.name] = {"network": row.name, **figures, **made}
+                    if sheet:
+                        sheet.parent.mkdir(parents=True, exist_ok=True)
+                        lines = (json.dumps(kept[key]) for key in known if key in kept)
+                        with replacing(sheet) as partial:
+                            partial.write_text("[\n" + ",\n".join(lines) + "\n]\n")
                 rows.append(kept[row.name])
             except ModelError as error:
                 missing[row.name] = str(error)
@@ -347,6 +344,8 @@ class TableRun:
         measured = [self._measure(table, row, checkpoint) for checkpoint in checkpoints]
         values = np.mean([figures for figures, _ in measured], axis=0)
         figures = dict(zip(table.columns, map(asdict, bootstrap(values.T)), strict=True))
+        if row.seeds[1:]:
+            training["seeds"] = sorted(float(figures[0].mean()) for figures, _ in measured)
         counts = {"checkpoint": file_sha256(checkpoints[0]), **training, "queries": values.shape[1]}
         return counts | measured[0][1] | {"figures": figures}
 

@@ -103,6 +103,7 @@ def test_a_table_trains_once_averages_seeds_and_measures(folder: Path, capsys: p
         matcher = load(folder / "runs" / "two" / f"trained-{seed}" / "final.safetensors", dtype="float32", variants=1)
         values.append(measure(task, score_matrices(matcher, task.corpus, ["rn"])).figures["rn"]["all"]["map_all"])
     assert first["value"] == pytest.approx(np.mean(values))
+    assert trained["seeds"] == pytest.approx(sorted(values))
     assert plain["costs"]["G a photo"] > 0
     assert plain["costs"]["M a pair"] > 0
     logs = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("state.pt")}
@@ -115,6 +116,7 @@ def test_a_table_trains_once_averages_seeds_and_measures(folder: Path, capsys: p
     assert text.endswith("<!-- end: table two -->\nAfter\n")
     assert "old" not in text
     assert "Seeds 0, 1; " in text
+    assert f"| {min(values):.3f}, {max(values):.3f} |" in text
 
 
 def test_a_table_is_drawn_from_its_sheet_alone_which_is_refused_if_of_another_recipe(
