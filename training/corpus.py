@@ -277,11 +277,6 @@ def read_both(folder: Path) -> Corpus:
     return Corpus(first.sketches + more.sketches, first.photos + more.photos)
 
 
-def fresh_sketches(folder: Path, labels: Collection[str]) -> tuple[Picture, ...]:
-    """Reads the fresh sketches of these classes."""
-    return split_fresh(read_both(folder).of(labels))[1].sketches
-
-
 def stale_sketches(folder: Path, labels: Collection[str]) -> tuple[Picture, ...]:
     """Reads the sketches of these classes that are not fresh, on which networks may have been trained."""
     data = read_both(folder)

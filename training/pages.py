@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel, Field
 
 from sketch_search import weights
 from sketch_search.model.engine import file_sha256
+from sketch_search.model.engine.surface import processor as arithmetic
 from sketch_search.model.errors import ModelError
 from sketch_search.model.torch.checkpoint import replacing
 
@@ -38,14 +38,16 @@ KEPT = Path("build/figures")
 KEY = "*"
 
 
+def cpu_name() -> str:
+    """Returns what the processor calls itself, or its architecture."""
+    told = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", told.read_text() if told.exists() else "", re.MULTILINE)
+    return str(names[0]) if names else platform.machine()
+
+
 def processor() -> str:
     """Returns the processor, its cores, and what decides how fast it multiplies, for people."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
-    whole_numbers = " with VNNI" if any("_vnni" in line for line in lines if line.startswith("flags")) else ""
-    return f"{name}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}{whole_numbers}"
+    return f"{cpu_name()}, {os.cpu_count()} cores, {arithmetic()}"
 
 
 def table(lines: Iterable[Sequence[str]]) -> str:

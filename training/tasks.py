@@ -20,13 +20,10 @@ from sketch_search.training import corpus as files
 from sketch_search.training.corpus import WITHOUT_NAMESAKE, Box, Corpus, Picture, Scene, classes_of, rows_by_label
 
 _Large = Literal["fresh", "everything", "everyday"]
-_Clicks = Literal["clicks", "clicks-everything"]
-Protocol = Literal["category", "zero-shot", "generalised", "cross-data-set", "fine-grained", "within", _Large, _Clicks]
+Protocol = Literal["category", "zero-shot", "generalised", "cross-data-set", "fine-grained", "within", _Large, "clicks"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 # Protocols of large galleries, for which only the optional data has pictures.
 LARGE_PROTOCOLS: tuple[Protocol, ...] = get_args(_Large)
-# What a click does to the search for the photo that was drawn, among the photos of the split, and among everything.
-CLICKS: tuple[Protocol, ...] = get_args(_Clicks)
 # Protocols of zero-shot retrieval. "zero-shot" has the pictures of "category".
 ZERO_SHOT_PROTOCOLS: tuple[Protocol, ...] = ("zero-shot", "generalised", "cross-data-set", "everything")
 PARTS = ("val", "unseen", "train")
@@ -97,15 +94,8 @@ def read_task(
     trained_on: for what the figures are valid: of SKETCH_SETS, a standard split, or parts joined by "+".
     data: a folder of class folders; None for the data that SKETCH_SEARCH_DATA names.
     """
-    if protocol in CLICKS:
-        pairs = read_task("fine-grained", split, trained_on, data)
-        if protocol == "clicks":
-            return replace(pairs, protocol=protocol)
-        # Photos of everything are those of the unseen classes, of fresh ones of all others, and ordinary ones.
-        others = _read_large("everything", "unseen", None).corpus.photos
-        known = {photo.path for photo in pairs.corpus.photos}
-        photos = pairs.corpus.photos + tuple(photo for photo in others if photo.path not in known)
-        return replace(pairs, protocol=protocol, corpus=Corpus(pairs.corpus.sketches, photos))
+    if protocol == "clicks":
+        return replace(read_task("fine-grained", split, trained_on, data), protocol=protocol)
     if protocol in LARGE_PROTOCOLS:
         if data is not None:
             raise ModelError(f"--protocol {protocol} goes without --data")
@@ -379,7 +369,8 @@ def read_remembered(protocol: RememberedProtocol, half: str = HALVES[0], among: 
     if half not in HALVES:
         raise ModelError(f"--protocol {protocol} has the halves {' and '.join(HALVES)}, not {half}")
     scenes = files.read_scenes(folder := files.data_folder())
-    sketches = files.fresh_sketches(folder, {label for scene in scenes for label in scene.shares})
+    drawn = files.read_both(folder).of({label for scene in scenes for label in scene.shares})
+    sketches = files.split_fresh(drawn)[1].sketches
     draws = [choose_remembered(scenes, sketches, protocol, HALVES.index(half), seed) for seed in range(_DRAWS)]
     chosen = tuple(chain.from_iterable(draws))
     if not chosen:

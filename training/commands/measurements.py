@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ import click
 
 from sketch_search import model
 from sketch_search.model.command_line import a_path, examples, option
-from sketch_search.model.commands import source, target
+from sketch_search.model.commands import source
 from sketch_search.model.engine import METHODS, default_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
+from sketch_search.model.files import check_replaceable
 from sketch_search.model.limits import MAX_VARIANTS
 from sketch_search.training import tasks
 from sketch_search.training.corpus import (
@@ -32,6 +34,25 @@ from sketch_search.training.evaluation.figures import Evaluation, Resampled, mea
 
 if TYPE_CHECKING:
     from sketch_search.training.evaluation.answers import Contamination
+
+
+def check_target(target: Path, folder: Path | None = None) -> None:
+    """Raises UserError if the checkpoint cannot be written there; the training makes ``folder``."""
+    if target.parent != folder and not target.parent.is_dir():
+        raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
+    check_replaceable(target)
+
+
+def target(command: Callable[..., None]) -> Callable[..., None]:
+    """Declares the checkpoint that a command writes, and checks it before the command begins."""
+
+    @wraps(command)
+    def checked(target: Path, **given: Any) -> None:
+        check_target(target)
+        command(target=target, **given)
+
+    return click.argument("target", type=a_path, metavar="OUT.safetensors")(checked)
+
 
 # Options that several commands share.
 BACKBONE = "--backbone FILE|TIMM-TAG"
@@ -105,31 +126,24 @@ def evaluate(
     **networks: Any,
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
-    from sketch_search.training.evaluation.answers import measure_parts, with_zero_shot
+    from sketch_search.training.evaluation.answers import with_zero_shot
     from sketch_search.training.evaluation.remembered import measure_clicks, measure_parting, measure_remembered
     from sketch_search.training.evaluation.scoring import task_matrices
 
-    if protocol == "parts":
-        corpus = tasks.read_task("zero-shot", split, None, data).corpus
-        drawn = corpus if data is not None else tasks.read_task("fine-grained", split).corpus
-        for name, matcher in _load_networks(validated=False, **networks):
-            parts = measure_parts(matcher, corpus, drawn)
-            if as_json:
-                print(json.dumps({"checkpoint": name} | {what: part.json("queries") for what, part in parts.items()}))
-            for what, part in {} if as_json else parts.items():
-                print(f"{name}, {what}: {part.table()}\n\n{part.interval_table('queries')}\n")
-        return
+    clicked, large = protocol == "clicks", protocol in tasks.LARGE_PROTOCOLS
     remembered = protocol in (*tasks.REMEMBERED_PROTOCOLS, "parting")
+    if protocol == "parts":
+        _measure_parts(split, data, as_json, **networks)
+        return
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
         raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
     if among and protocol not in tasks.REMEMBERED_PROTOCOLS:
         raise ModelError(f"--among is for --protocol {', '.join(tasks.REMEMBERED_PROTOCOLS)}")
-    large = protocol in tasks.LARGE_PROTOCOLS
     if words and not large:
         raise ModelError(f"--words is for --protocol {', '.join(tasks.LARGE_PROTOCOLS)}")
-    if protocol in tasks.CLICKS and (methods or plain_metrics):
+    if clicked and (methods or plain_metrics):
         raise ModelError(f"--protocol {protocol} has no --method and no --plain-metrics")
-    if by_class and (large or protocol in ("fine-grained", *tasks.CLICKS)):
+    if by_class and (large or clicked or protocol == "fine-grained"):
         raise ModelError("--by-class is for category protocols")
     task: tasks.Task | tasks.RememberedTask
     seen: dict[str, Contamination] = {}
@@ -139,30 +153,28 @@ def evaluate(
         task = tasks.read_task(protocol, split, trained_on, data)
         task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
         seen = _contaminations(task, networks["weights"], networks["networks"], data)
-        if protocol in tasks.ZERO_SHOT_PROTOCOLS and not allow_seen:
-            for name, classes in seen.items():
-                if classes.seen:
-                    raise ModelError(
-                        f"{classes.sentence(name)}. --protocol {protocol} is for classes that a network has not seen: "
-                        "name another --split or network, or --protocol category; --allow-seen measures anyway"
-                    )
+        known = [classes.sentence(name) for name, classes in seen.items() if classes.seen]
+        if known and protocol in tasks.ZERO_SHOT_PROTOCOLS and not allow_seen:
+            raise ModelError(
+                f"{known[0]}. --protocol {protocol} is for classes that a network has not seen: name another --split "
+                "or network, or --protocol category; --allow-seen measures anyway"
+            )
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
     evaluations: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
     for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
-        if isinstance(task, tasks.RememberedTask) and protocol == "parting":
-            evaluations[name] = measure_parting(matcher, task, read_strokes(data_folder()))
-        elif isinstance(task, tasks.RememberedTask):
-            evaluations[name] = measure_remembered(matcher, task)
-        elif protocol in tasks.CLICKS:
-            evaluations[name] = measure_clicks(matcher, task)
+        if isinstance(task, tasks.RememberedTask):
+            strokes = read_strokes(data_folder()) if protocol == "parting" else None
+            measured = measure_remembered(matcher, task) if strokes is None else measure_parting(matcher, task, strokes)
+        elif clicked:
+            measured = measure_clicks(matcher, task)
         else:
-            evaluations[name] = measure(task, task_matrices(matcher, task, methods, words=words))
+            measured = measure(task, task_matrices(matcher, task, methods, words=words))
+        evaluations[name] = measured
         described = {name: getattr(matcher, name) for name in ("checkpoint_sha256", "dtype", "variants")}
         identities.append({"checkpoint": name, **described})
-    evaluation = Evaluation.side_by_side(evaluations) if len(evaluations) > 1 else next(iter(evaluations.values()))
-    resampled, base = intervals or "queries", next(iter(evaluations))
-    less = evaluation.differences(base) if len(evaluations) > 1 else None
+    evaluation, base = Evaluation.side_by_side(evaluations), next(iter(evaluations))
+    resampled, less = intervals or "queries", evaluation.differences(base)
     if as_json:
         result = evaluation.json(resampled) | {"protocol": protocol, "about": task.about}
         result |= {"seen": {name: dataclasses.asdict(classes) for name, classes in seen.items()}} if seen else {}
@@ -171,15 +183,23 @@ def evaluate(
             result |= {"checkpoints": identities, "compared_with": base, "differences": differences}
         print(json.dumps(result | identities[0] if len(evaluations) == 1 else result))
         return
-    print(evaluation.table())
-    for name, classes in seen.items():
-        print(f"\n{classes.sentence(name)}")
-    for sentence in task.about:
-        print(f"\n{protocol}: {sentence}")
-    if intervals:
-        print("\n" + evaluation.interval_table(intervals))
-    if less:
-        print("\n" + less.interval_table(resampled, base))
+    said = [evaluation.table(intervals), *(classes.sentence(name) for name, classes in seen.items())]
+    said += (f"{protocol}: {sentence}" for sentence in task.about)
+    said += [less.table(resampled, f"less {base} by the same method")] if less else []
+    print("\n\n".join(said))
+
+
+def _measure_parts(split: str | None, data: Path | None, as_json: bool, **networks: Any) -> None:
+    from sketch_search.training.evaluation.answers import measure_parts
+
+    corpus = tasks.read_task("zero-shot", split, None, data).corpus
+    drawn = corpus if data is not None else tasks.read_task("fine-grained", split).corpus
+    for name, matcher in _load_networks(validated=False, **networks):
+        parts = measure_parts(matcher, corpus, drawn)
+        if as_json:
+            print(json.dumps({"checkpoint": name} | {what: part.json("queries") for what, part in parts.items()}))
+        for what, part in {} if as_json else parts.items():
+            print(f"{name}, {what}: {part.table('queries')}\n")
 
 
 def _load_networks(
@@ -242,10 +262,8 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
     """Choose how methods are combined, on validation classes: fusion, diffusion, and the best one."""
     from sketch_search.model.torch.checkpoint import load_zse_network
     from sketch_search.training.evaluation.scoring import calibrate
-    from sketch_search.training.papers.trainer import check_target
     from sketch_search.training.papers.vocabulary import save_changed
 
-    check_target(target)
     network = load_zse_network(source)
     methods = [method for method in network.calibration.methods if method != "fused"]
     validation, variants = tasks.read_task(data=data).corpus.subsample(*every), network.calibration.variants

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from sketch_search.model.command_line import a_path, examples, option
-from sketch_search.model.commands import source, target
+from sketch_search.model.commands import source
 from sketch_search.model.errors import ModelError
 from sketch_search.model.terminal import printable
 from sketch_search.training.commands import measurements as shared
+from sketch_search.training.commands.measurements import target
 
 
 @click.command()
@@ -38,7 +39,6 @@ def average(sources: tuple[Path, ...], target: Path) -> None:
 @option("--until STEP", "Stop after this step; run again to continue.", int)
 @option("--keep WHICH", "The last step, or the best on the validation classes (last).", click.Choice(("last", "best")))
 @option("--patience N", "End after N evaluations without a better one; keeps the best.", click.IntRange(min=1))
-@option("--logger NAME", "Also log to tensorboard, if it is installed.", click.Choice(("tensorboard",)))
 @option("--out OUT.safetensors", "Default: DIR/final.safetensors.", a_path)
 @shared.word_vectors
 @option("--device NAME", "cpu, cuda, or auto for a GPU if there is one (cpu).", default="cpu")
@@ -61,13 +61,13 @@ def train(
     from sketch_search.model.torch import find_device
     from sketch_search.training.papers.recipe import changes_of, merge
     from sketch_search.training.papers.tables import TRAININGS, read_recipe
-    from sketch_search.training.papers.trainer import Run, check_target
+    from sketch_search.training.papers.trainer import Run
 
     folder = folder or Path("runs") / recipe.stem
     target = out or folder / "final.safetensors"
     # The quick checks come first: preparing many pictures takes minutes, and a training takes hours.
     read = read_recipe(recipe, merge(changes_of(settings), {} if seed is None else {"seed": seed}))
-    check_target(target, folder)
+    shared.check_target(target, folder)
     keep = keep or ("best" if patience else "last")
     if patience and keep == "last":
         raise ModelError("--patience keeps the best step: leave --keep last out")
@@ -159,9 +159,7 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
     """
     from sketch_search.model.torch import find_device
     from sketch_search.training.papers.photo_side import make_photo_side
-    from sketch_search.training.papers.trainer import check_target
 
-    check_target(target)
     make_photo_side(encoder, second, target, find_device(device))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model.errors import ModelError
-from sketch_search.model.metrics import FIGURES, first_page, query_metrics, target_ranks
+from sketch_search.model.metrics import first_page, query_metrics, target_ranks
 from sketch_search.training.corpus import Corpus, Picture, find_drawn_photos
 from sketch_search.training.tasks import LARGE_PROTOCOLS, TRAINED, UNSEEN, Task
 
@@ -17,28 +17,16 @@ from sketch_search.training.tasks import LARGE_PROTOCOLS, TRAINED, UNSEEN, Task
 Resampled = Literal["queries", "classes"]
 RESAMPLES = 2000
 LEVEL = 0.95
-TITLES = {
-    "map_all": "mAP@all",
-    "map_100": "mAP@100",
-    "map_200": "mAP@200",
-    "precision_10": "P@10",
-    "precision_20": "P@20",
-    "hit_10": "hit@10",
-    "precision_100": "P@100",
-    "precision_200": "P@200",
-    "acc_1": "acc@1",
-    "acc_5": "acc@5",
-    "acc_10": "acc@10",
-    "gallery_acc_1": "all@1",
-    "gallery_acc_10": "all@10",
-    "gallery_acc_20": "all@20",
+# Titles of figures, or of what stands before their number: precision_10 is P@10.
+_TITLES = {
+    "map": "mAP",
+    "precision": "P",
+    "gallery_acc": "all",
     "kind_before": "before",
     "median_rank": "median",
-    "lost": "lost",
     "rand": "Rand",
     "right_number": "number",
     "cpu_ms": "CPU ms",
-    "named": "named",
     "first": "first right",
     "among": "one right",
     "shown": "guesses",
@@ -46,9 +34,7 @@ TITLES = {
     "tokens": "compared there",
     "most": "most there",
     "order": "order kept",
-    "places": "places",
 }
-TITLES |= {f"plain_{name}": f"plain {TITLES[name]}" for name in (*FIGURES, "precision_10")}
 # The notes on titles with a star.
 ADAPTED = (
     "* mAP is interpolated, and P@k is the share of right photos among the first min(k, R), R being all right ones, as "
@@ -65,6 +51,14 @@ _CHUNK_ELEMENTS = 1 << 22
 
 # The figures of each query, (q,) float64, by method and by the name of the figure.
 PerQuery = dict[str, dict[str, NDArray[np.float64]]]
+
+
+def title(figure: str) -> str:
+    """Returns the title of a figure by its name."""
+    if figure.startswith("plain_"):
+        return f"plain {title(figure.removeprefix('plain_'))}"
+    what, _, first = figure.rpartition("_")
+    return f"{_TITLES.get(what, what)}@{first}" if first.isdigit() or first == "all" else _TITLES.get(figure, figure)
 
 
 @dataclass(frozen=True)
@@ -108,41 +102,37 @@ class Evaluation:
 
     @staticmethod
     def side_by_side(results: "Mapping[str, Evaluation]") -> "Evaluation":
-        """Joins evaluations of one task, with methods named "NAME: METHOD"."""
+        """Joins evaluations of one task, several with methods named "NAME: METHOD"."""
         first = next(iter(results.values()))
+        if len(results) == 1:
+            return first
         per_query = {f"{name}: {m}": row for name, result in results.items() for m, row in result.per_query.items()}
         figures = {f"{name}: {m}": groups for name, result in results.items() for m, groups in result.figures.items()}
         return Evaluation(first.corpus, first.queries, per_query, first.groups, figures)
 
-    def table(self) -> str:
+    def table(self, resampled: Resampled | None = None, heading: str = "") -> str:
+        """Writes all figures. resampled: those over all queries have intervals. heading: above it (the pictures)."""
+        intervals, sizes = self.intervals(resampled) if resampled else {}, self._sizes()
         names = list(dict.fromkeys(name for groups in self.figures.values() for name in groups[ALL]))
-        width = max(len(name) for name in ("method", *self.figures)) + 2
-        sizes, titles = self._sizes(), {name: f"{_title(name):>{max(10, len(_title(name)) + 2)}}" for name in names}
-        photos = f" against {sizes['photos']} photos" if sizes["photos"] else ""
-        lines = [f"{sizes['queries']} sketches of {sizes['classes']} classes{photos}", ""]
-        lines.append(f"{'method':<{width}}{'queries':<26}" + "".join(titles.values()))
+        titles = [title(name) + "*" * name.startswith(("map_", "precision_")) for name in names]
+        lines = [["method", "queries", *titles]]
         for method, groups in self.figures.items():
             for group, means in groups.items():
-                title = f"{group} ({self.groups[group]})" if group in self.groups else group
-                shown = ((f"{means[name]:.4f}" if name in means else "", len(head)) for name, head in titles.items())
-                cells = "".join(cell.rjust(width_of) for cell, width_of in shown)
-                lines.append(f"{method if group == ALL else '':<{width}}{title:<26}{cells}".rstrip())
-        if "*" in lines[2]:
-            lines += ["", ADAPTED]
-        return "\n".join(lines)
-
-    def interval_table(self, resampled: Resampled, base: str = "") -> str:
-        """Shows the intervals of the figures, or of ``differences`` from the network ``base``."""
-        intervals = self.intervals(resampled)
-        what = f"{LEVEL:.0%} intervals"
-        what = f"less {base} by the same method: {what} of the differences," if base else what
-        width = max(34, *(len(method) + 2 for method in intervals))
-        head = "".join(f"{_title(name):>28}" for name in next(iter(intervals.values())))
-        lines = [f"{what} by {RESAMPLES} resamples of {resampled}", "", f"{'method':<{width}}{head}"]
-        for method, row in intervals.items():
-            cells = (f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for i in row.values())
-            lines.append(f"{method:<{width}}" + "".join(f"{cell:>28}" for cell in cells))
-        return "\n".join(lines)
+                shown = {name: f"{value:.4f}" for name, value in means.items()}
+                if group == ALL:
+                    interval = intervals.get(method, {})
+                    shown |= {n: f"{i.value:.4f} [{i.low:.4f}, {i.high:.4f}]" for n, i in interval.items()}
+                size = f" ({self.groups[group]})" if group in self.groups else ""
+                cells = [shown.get(name, "") for name in names]
+                lines.append([method if group == ALL else "", f"{group}{size}", *cells])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = ([*map(str.ljust, line[:2], widths), *map(str.rjust, line[2:], widths[2:])] for line in lines)
+        photos = f" against {sizes['photos']} photos" if sizes["photos"] else ""
+        text = [heading or f"{sizes['queries']} sketches of {sizes['classes']} classes{photos}", ""]
+        text += ["  ".join(cells).rstrip() for cells in padded]
+        text += ["", ADAPTED] if "*" in text[2] else []
+        text += ["", f"{LEVEL:.0%} intervals by {RESAMPLES} resamples of {resampled}"] if resampled else []
+        return "\n".join(text)
 
     def differences(self, base: str) -> "Evaluation | None":
         """Subtracts the figures of the network ``base`` by the same method, query by query; None if there are none."""
@@ -173,10 +163,6 @@ class Evaluation:
         corpus = self.corpus
         classes = {picture.label for picture in corpus.sketches}
         return {"queries": len(corpus.sketches), "photos": len(corpus.photos), "classes": len(classes)}
-
-
-def _title(name: str) -> str:
-    return TITLES[name] + "*" * name.startswith(("map_", "precision_"))
 
 
 def measure(task: Task, matrices: Mapping[str, NDArray[np.floating]]) -> Evaluation:

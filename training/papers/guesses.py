@@ -27,7 +27,6 @@ from sketch_search.training.evaluation.scoring import encode_pictures
 from sketch_search.training.papers.parting import compose
 from sketch_search.training.papers.pictures import keep_tensors, pictures_key, training_corpora
 from sketch_search.training.papers.tables import read_recipe
-from sketch_search.training.papers.trainer import check_target
 from sketch_search.training.papers.vocabulary import fit_guesses, fit_things, save_changed, word_of
 
 # How many scenes are drawn to cut things from, by how many sketches of a kind and style at most, and how much a cut
@@ -61,7 +60,6 @@ class Drawn:
 
 def give_guesses(source: Path, target: Path, *, recipe: Path) -> None:
     """Writes a checkpoint that guesses what ``recipe`` has sketches of. Raises ModelError."""
-    check_target(target)
     pictures = training_corpora(None, read_recipe(recipe))
     sketches = pictures.training.sketches + pictures.further.sketches
     if corpus.FIGURE in pictures.seen.trained:

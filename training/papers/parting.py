@@ -24,7 +24,6 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Pixels, find_ink, open_image
 from sketch_search.model.torch.checkpoint import load_zse_network
 from sketch_search.training.corpus import Picture, data_folder, rows_by_label, stale_sketches
-from sketch_search.training.papers.trainer import check_target
 from sketch_search.training.papers.vocabulary import save_changed
 
 # Drawings to train on: the share of single sketches, and how many things the others have, each with its share.
@@ -43,7 +42,6 @@ Layers: TypeAlias = NDArray[np.uint8]
 
 def give_parting(source: Path, target: Path, drawings: int) -> None:
     """Writes a checkpoint that divides drawings, trained on the classes that ``source`` has seen. Raises ModelError."""
-    check_target(target)
     network, seen = load_zse_network(source), seen_classes(source)
     if seen is None:
         raise ModelError(f"{source} does not say which classes it was trained on; train it again")

@@ -28,8 +28,8 @@ from sketch_search.training.corpus import (
     rows_by_label,
 )
 from sketch_search.training.evaluation.scoring import encode_pictures
+from sketch_search.training.pages import record_table
 from sketch_search.training.papers.pictures import read_word_vectors
-from sketch_search.training.papers.trainer import check_target
 from sketch_search.training.papers.vocabulary import imagenet_names, minimise, save_changed, word_of
 from sketch_search.training.tasks import MOST_DRAWN, some_of_each
 
@@ -83,7 +83,6 @@ def place_words(source: Path, target: Path) -> None:
 
     Words lie by their text vectors, those without by their sketches. The words before stay. Raises ModelError.
     """
-    check_target(target)
     network, folder = load_zse_network(source), data_folder()
     if network.vocabulary is None:
         raise ModelError(f"{source} has no vocabulary; give it one by python -m training words")
@@ -113,16 +112,20 @@ def place_words(source: Path, target: Path) -> None:
         for thing, row, good in zip(further.values(), known.predict(vectors), (likely >= least).tolist(), strict=True):
             rows += [(name, row) for name in thing if good or spelling(name) in usual]
     rows += _place_by_sketches(source, before, names, fitted, usual - {spelling(name) for name, _ in rows})
-    words = (*names, *((name,) for name, _ in rows))
     new = np.array([row.numpy() for _, row in rows], np.float32).reshape(-1, before.directions.shape[1] + 1)
-    after = replace(
-        before,
-        directions=np.concatenate([before.directions, new[:, :-1]]),
-        biases=np.concatenate([before.biases, new[:, -1]]),
-        placed=before.placed + len(rows),
-    )
+    after, words = _with_words(before, names, [name for name, _ in rows], new[:, :-1], new[:, -1])
     save_changed(network.vocabulary_replaced(after, words), source, target)
     print(f"wrote {target}: {len(rows)} words beside {len(names):,}, of {len(further):,} things that have none")
+
+
+def _with_words(
+    before: Vocabulary, names: Sequence[Names], words: Sequence[str], directions: Floats, biases: Floats
+) -> tuple[Vocabulary, tuple[Names, ...]]:
+    """Adds words with their directions (w, d) and biases (w,) to a vocabulary, and to its names."""
+    directions = np.concatenate([before.directions, directions])
+    biases, placed = np.concatenate([before.biases, biases]), before.placed + len(words)
+    after = replace(before, directions=directions, biases=biases, placed=placed)
+    return after, (*names, *((word,) for word in words))
 
 
 def name_plainly(names: Sequence[Names], usual: Set[str]) -> tuple[Names, ...]:
@@ -240,7 +243,6 @@ def give_scenes(
     keywords: a CSV file, a line for each photo below ``photos``: its name without ending, then its keywords. test: the
     same for other photos, on which the words are measured.
     """
-    check_target(target)
     network, matcher = load_zse_network(source), load(source)
     before, named = network.vocabulary, {spelling(name) for names in network.config.words for name in names}
     if before is None:
@@ -253,25 +255,20 @@ def give_scenes(
         raise ModelError(f"fewer than {FEWEST} photos have these keywords: {', '.join(few)}")
     ret = encode_pictures(matcher, training, "photo").ret
     directions, biases = fit_scenes(ret, shown, before.levels(ret))
-    after = replace(
-        before,
-        directions=np.concatenate([before.directions, directions]),
-        biases=np.concatenate([before.biases, biases]),
-        placed=before.placed + len(words),
-    )
-    names = (*network.config.words, *((word,) for word in words))
+    after, names = _with_words(before, network.config.words, words, directions, biases)
     save_changed(network.vocabulary_replaced(after, names), source, target)
     print(f"wrote {target}: {len(words)} words, from {len(training):,} photos")
     if test is not None:
         held = read_keywords(photos, test)
         tokens, added = encode_pictures(matcher, held, "photo"), range(len(before.biases), len(after.biases))
         scores = load(target).word_scores(Tokens.of_ret(tokens.ret), added)
-        print("| word | photos | precision@10 | average precision |\n|---|---|---|---|")
+        rows = {}
         for word, row, right in zip(words, scores, _shown(held, words), strict=True):
             if right.any():
                 first = first_page(row[None], right[None], plain=True)["plain_precision_10"].item()
                 mean = query_metrics(row[None], right[None], plain=True)["plain_map_all"].item()
-                print(f"| {word} | {right.sum()} | {first:.1f} | {mean:.2f} |")
+                rows[word] = {"photos": int(right.sum()), "precision@10": first, "average precision": mean}
+        print(record_table("word", rows) if rows else "no photo of the test has any of these keywords")
 
 
 def fit_scenes(ret: NDArray[np.floating], shown: NDArray[np.bool_], levels: Floats) -> tuple[Floats, Floats]:
@@ -302,7 +299,7 @@ def _regress_logistic(ret: NDArray[np.floating], shown: NDArray[np.bool_], level
         each = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / len(inputs)
         return each + SCENE_RIDGE / 2 * weights.square().sum()
 
-    minimise(loss, torch.optim.LBFGS([weights, shifts], max_iter=_STEPS, line_search_fn="strong_wolfe"))
+    minimise(loss, weights, shifts, max_iter=_STEPS)
     directions = weights.detach().T / spread
     return directions.numpy(), (shifts.detach() - directions @ mean).numpy()
 

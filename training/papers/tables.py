@@ -4,7 +4,6 @@ A table is a list of rows. Its sheet keeps of each its recipe, its figures, and 
 """
 
 import json
-import platform
 import re
 import sys
 import tomllib
@@ -30,8 +29,9 @@ from sketch_search.model.torch import DEFAULT_CLIP, AnchorNetwork, Network, RetN
 from sketch_search.model.torch.checkpoint import load_network, replacing
 from sketch_search.training.corpus import Corpus, Picture, data_folder, read_clip_vectors
 from sketch_search.training.evaluation.answers import clip_vectors, costs_of, search_in_two_stages
-from sketch_search.training.evaluation.figures import ALL, TITLES, bootstrap, measure
+from sketch_search.training.evaluation.figures import ALL, bootstrap, measure, title
 from sketch_search.training.evaluation.scoring import encode_both, task_matrices, trained_matcher
+from sketch_search.training.pages import cpu_name
 from sketch_search.training.pages import table as markdown_table
 from sketch_search.training.papers import recipe as recipes
 from sketch_search.training.papers.clip_at import ClipAtRecipe, clip_at_trainer
@@ -181,7 +181,7 @@ class Shown:
 
     def markdown(self) -> str:
         """Writes the table, and below it what is missing, and where, when and by which command it was made."""
-        titles, lines = [TITLES[name] for name in self.table.columns], []
+        titles, lines = [title(name) for name in self.table.columns], []
         reported = {row.name: row.reported for row in self.table.row}
         seeds = {row.name: str(len(row.seeds)) for row in self.table.row if row.seeds[1:]}
         for row in self.rows:
@@ -194,7 +194,7 @@ class Shown:
                 | dict(zip(titles, [interval, *(f"{figure['value']:.3f}" for figure in others)], strict=True))
                 | {"seeds": ", ".join(f"{mean:.3f}" for mean in row.get("seeds", ())) or seeds.get(row["network"], "")}
                 | {"chance": f"{row['chance']:.3f}" if row.get("chance") is not None else ""}
-                | {title: f"{value:,.3f}" if value else "" for title, value in row["costs"].items()}
+                | {name: f"{value:,.3f}" if value else "" for name, value in row["costs"].items()}
                 | {"the paper reports": reported[row["network"]]}
             )
         shown = [name for name in lines[0] if any(line.get(name) for line in lines)]
@@ -220,7 +220,7 @@ class Shown:
         except ImportError as error:
             remedy = "pip install 'sketch-search[train]'; the table needs none"
             raise ModelError(f"plots need matplotlib: {remedy}") from error
-        figure, title, curve = Figure((8, 4), layout="constrained"), self.table.columns[0], self.table.plot == "curve"
+        figure, first, curve = Figure((8, 4), layout="constrained"), self.table.columns[0], self.table.plot == "curve"
         axes = figure.subplots()
         if self.table.plot == "elbow":
             network, photos = (self.rows[0][name] for name in ("checkpoint", "photos"))
@@ -233,9 +233,9 @@ class Shown:
                 if curve:
                     axes.plot(*zip(*row["curve"], strict=True), marker=".", label=row["network"])
                 else:
-                    value, low, high = row["figures"][title].values()
+                    value, low, high = row["figures"][first].values()
                     axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", label=row["network"])
-            axes.set(xlabel="pictures seen" if curve else TITLES[title])
+            axes.set(xlabel="pictures seen" if curve else title(first))
             axes.set(ylabel="mAP@all on validation classes" if curve else "rows, the last on top")
             figure.legend(loc="outside right upper", frameon=False)
         check_replaceable(target)
@@ -423,7 +423,7 @@ class TableRun:
             evaluation = measure(task, task_matrices(matcher, task, [method]))
             figures, first = evaluation.per_query[method], table.columns[0]
             for group, means in evaluation.figures[method].items() if task.protocol == "within" else ():
-                costs |= {f"{TITLES[first]}: {group}": means[first]} if group != ALL else {}
+                costs |= {f"{title(first)}: {group}": means[first]} if group != ALL else {}
         if lacking := sorted(set(table.columns) - set(figures)):
             raise ModelError(f"{task.protocol} has no figure {', '.join(lacking)}, but {', '.join(figures)}")
         # A table has no groups of queries.
@@ -434,8 +434,7 @@ class TableRun:
 
 def _describe_run(device: str) -> str:
     """Returns the machine, the device of the training if it is another one, and the day of a row."""
-    cpus, trained = Path("/proc/cpuinfo"), find_device(device)
-    names = re.findall(r"^model name\s*: (.+)$", cpus.read_text() if cpus.exists() else "", re.MULTILINE)
+    trained = find_device(device)
     gpu = f"trained on {torch.cuda.get_device_name(trained)}, " if trained.type == "cuda" else ""
-    machine = f"{[*names, platform.machine()][0]}, {torch.get_num_threads()} threads, {gpu}"
+    machine = f"{cpu_name()}, {torch.get_num_threads()} threads, {gpu}"
     return machine + datetime.now(UTC).date().isoformat()

@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from sketch_search.model.engine import SeenClasses, is_checkpoint, seen_classes
 from sketch_search.model.errors import ModelError
-from sketch_search.model.files import check_replaceable
 from sketch_search.model.metrics import category_metrics
 from sketch_search.model.torch import RetNetwork
 from sketch_search.model.torch.checkpoint import load_network, replacing, save_checkpoint
@@ -53,7 +52,6 @@ class Run:
     device: torch.device = CPU  # where the steps are computed
     keep: Literal["last", "best"] = "last"  # the step whose network is written; the best on the validation classes
     patience: int | None = None  # evaluations without a better one after which the training ends; None for all steps
-    logger: str | None = None  # "tensorboard", beside log.jsonl
 
     @property
     def needed_backbone(self) -> str:
@@ -204,14 +202,6 @@ class Trainer(ABC, Generic[Trained]):
         last = min(until or recipe.steps, recipe.steps)
         best, patience = (options.keep == "best", options.patience) if options else (False, None)
         self._cut_log()
-        writer = None
-        if options and options.logger:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                remedy = "pip install tensorboard; log.jsonl has the same figures"
-                raise ModelError(f"--logger tensorboard needs the package: {remedy}") from error
-            writer = SummaryWriter(str(self.folder), purge_step=self.step + 1)
         bar = tqdm(total=recipe.steps, initial=self.step, desc="training", unit="step", disable=None)
         reported = time.monotonic()
         with bar, noted_signals() as noted:
@@ -230,16 +220,11 @@ class Trainer(ABC, Generic[Trained]):
                         self.save(self.best_path, figure=self.judgement(figures))
                 with self.log_path.open("a") as log:
                     log.write(json.dumps(entry) + "\n")
-                if writer:
-                    for name, value in entry.items():
-                        writer.add_scalar(name, value, self.step)
                 if bar.disable and (time.monotonic() - reported >= _TELL_EVERY or self.step == last):
                     reported = time.monotonic()
                     print(", ".join(f"{name} {value:g}" for name, value in entry.items()), flush=True)
                 if self.step % recipe.save_every == 0 or self.step == last or noted or self.exhausted(patience):
                     self.save()
-        if writer:
-            writer.close()
         for number in noted:
             signal.raise_signal(number)
 
@@ -319,13 +304,6 @@ def noted_signals() -> Iterator[list[int]]:
         yield noted
     finally:
         restore()
-
-
-def check_target(target: Path, folder: Path | None = None) -> None:
-    """Raises UserError if the checkpoint cannot be written there; the training makes ``folder``."""
-    if target.parent != folder and not target.parent.is_dir():
-        raise ModelError(f"there is no folder {target.parent} to write {target.name} to; make it first")
-    check_replaceable(target)
 
 
 # Of a single class mAP is always 1.

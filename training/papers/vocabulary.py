@@ -30,7 +30,6 @@ from sketch_search.training.papers.pictures import (
     training_corpora,
 )
 from sketch_search.training.papers.tables import read_recipe
-from sketch_search.training.papers.trainer import check_target
 from sketch_search.training.papers.two_sided import class_places
 from sketch_search.training.tasks import some_of_each
 
@@ -46,7 +45,6 @@ DRAWN_PER_CLASS = 400
 
 def give_words(source: Path, backbone: str, target: Path, *, recipe: Path, data: Path | None) -> None:
     """Writes a checkpoint with a vocabulary from the photos of ``recipe`` or ``data``. Raises ModelError."""
-    check_target(target)
     network, weights = load_zse_network(source), read_backbone(backbone)
     pictures = training_corpora(data, read_recipe(recipe))
     photos = pictures.training.photos + pictures.further.photos
@@ -228,8 +226,7 @@ def _regress(
         total = -(targets * logits.log_softmax(dim=1)).sum() / len(inputs)
         return total + WORD_RIDGE * (moves.square().sum() + 0.01 * shifts.square().sum())
 
-    settings: dict[str, Any] = {"history_size": 8, "line_search_fn": "strong_wolfe", "tolerance_grad": 1e-6}
-    minimise(loss, torch.optim.LBFGS([moves, shifts], max_iter=STEPS, **settings))
+    minimise(loss, moves, shifts, max_iter=STEPS, history_size=8, tolerance_grad=1e-6)
     return (weights + moves).detach(), (biases + shifts).detach()
 
 
@@ -243,15 +240,16 @@ def fit_guesses(logits: torch.Tensor, things: torch.Tensor) -> tuple[float, floa
         unknown = none.expand(len(logits), 1)
         return F.cross_entropy(torch.cat([log_scale.exp() * logits, unknown], dim=1), targets)
 
-    minimise(loss, torch.optim.LBFGS([log_scale, none], max_iter=GUESS_STEPS, line_search_fn="strong_wolfe"))
+    minimise(loss, log_scale, none, max_iter=GUESS_STEPS)
     scale = log_scale.detach().exp().clamp(max=100)
     if (things >= 0).all():
         none = (scale * logits).logsumexp(dim=1).quantile(NONE_SHARE)
     return float(scale), float(none.detach().clamp(-MOST_NONE, MOST_NONE))
 
 
-def minimise(loss: Callable[[], torch.Tensor], optimiser: torch.optim.LBFGS) -> None:
-    """Minimises a loss by a step of LBFGS."""
+def minimise(loss: Callable[[], torch.Tensor], *parameters: torch.Tensor, **settings: Any) -> None:
+    """Minimises a loss by a step of LBFGS with these settings."""
+    optimiser = torch.optim.LBFGS(parameters, line_search_fn="strong_wolfe", **settings)
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
@@ -359,7 +357,6 @@ def give_regions(source: Path, target: Path, *, recipe: Path, like: Path | None 
 
     If it guesses things, it learns where regions show them, from ``recipe``. Raises ModelError without regions.
     """
-    check_target(target)
     network = load_zse_network(source)
     projection = None if like is None else load_zse_network(like).projection
     if like is not None and projection is None:

@@ -251,8 +251,8 @@ def test_keywords_find_their_photos_and_change_no_other_word(photos: Path, capsy
     held = PHOTOS // 4
     printed = capsys.readouterr().out
     assert [line for line in printed.splitlines() if line.startswith(("| field", "| lake"))] == [
-        f"| field | {held} | {held / 10:.1f} | 1.00 |",
-        f"| lake | {held} | {held / 10:.1f} | 1.00 |",
+        f"| field | {held} | {held / 10:.3f} | 1.000 |",
+        f"| lake | {held} | {held / 10:.3f} | 1.000 |",
     ]
     before, after = load("in.safetensors"), load("out.safetensors")
     assert after.words == (*before.words, "field", "lake")
