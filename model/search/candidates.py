@@ -80,6 +80,7 @@ class Query:
         liked photos, or near those of the word.
     things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how far
         they reach. drawing_direction: (d,) that of the whole drawing, as long as it counts beside several things.
+    unnamed: the drawing as it is without the words of ``word``; None without either.
     photo_filter: which photos may be found, as the gallery understands it; None for all.
     liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
     unliked, unliked_ids, unliked_rows: (u, d) vectors, ids and (u,) rows of unwanted photos. unliked_kinds: (u,)
@@ -98,6 +99,7 @@ class Query:
     extents: bool = False
     drawing_direction: Floats | None = None
     word: Word | None = None
+    unnamed: Query | None = None
     photo_filter: Hashable | None = None
     liked: Floats | None = None
     liked_ids: tuple[int, ...] = ()

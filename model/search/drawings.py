@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -181,6 +182,10 @@ def query_of(
     looked for, too.
     """
     regions, named, others = gallery.regions_kept if by_regions else 0, list[Thing](), list[Thing]()
+    unnamed = None
+    if things and text:
+        kept = partial(query_of, thing_text=thing_text, places=places, coloured=coloured, by_regions=by_regions)
+        _, unnamed = kept(gallery, matcher, things, method)
     if things:
         named, others = name_things(matcher, things, text, thing_text, coloured=coloured)
         others = others if further and regions else []
@@ -188,7 +193,8 @@ def query_of(
     placed, weight = place_things([*named, *others], regions, places, several=method == "things")
     if text and not things and coloured and regions:
         placed = things_of_text(matcher, text)
-    return named, Query(method, gallery.clusters.mean, sketch_of(matcher, named) if named else None, placed, weight)
+    sketch = sketch_of(matcher, named) if named else None
+    return named, Query(method, gallery.clusters.mean, sketch, placed, weight, unnamed=unnamed)
 
 
 def search_drawing(gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int) -> Ranking:

@@ -45,6 +45,8 @@ FITS_DIFFUSED = 300
 MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 8
 # The best photos that are folded, so that a result represents the same photos on every page.
 FOLDED = 1000
+# The rank from which photos count that one thing finds without its word: what it was taken for may be of another kind.
+BEHIND = 6
 
 #: What ``rank`` has just finished.
 Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
@@ -144,11 +146,13 @@ def rank(
         plan = replace(plan, known=min(1.0, float(known)))
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
-    results_needed, candidates = plan.results, None
+    results_needed, candidates, drawn_alone = plan.results, None, _rank_unnamed(gallery, matcher, query, plan)
     while True:
         candidates = find_photos(gallery, query, plan, clusters, sizes, candidates)
         lap("photos")
         ranked = add_evidence(diffuse(matcher, candidates, query, plan), matcher, query, plan, drawn=drawn)
+        if drawn_alone is not None:
+            ranked = replace(ranked, scores=_keep_drawn(ranked, drawn_alone))
         lap("diffusion")
         photos, unliked = leave_out(gallery, ranked, query, plan, matcher.config.grid)
         photos = sort_photos(photos, query)
@@ -161,6 +165,31 @@ def rank(
             return Ranking(photos, candidates, plan, sizes, by_cluster, pairs, unliked, len(ranked) - len(photos))
         # Near duplicates were folded, or photos hidden. A longer ranking has others for them.
         plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
+
+
+def _rank_unnamed(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan) -> Ranking | None:
+    """Ranks photos by the drawing as it is without the query's words, if these count beside it."""
+    if query.unnamed is None or query.word is None or not plan.diffuse:
+        return None
+    as_drawn = {name: getattr(query.unnamed, name) for name in ("method", "sketch", "things", "places")}
+    unnamed = replace(query, **as_drawn, word=None, unnamed=None, drawing_direction=None, unliked=None)
+    return rank(gallery, matcher, unnamed, replace(plan, method=unnamed.method, fold=False))
+
+
+def _keep_drawn(photos: Candidates, drawn: Ranking) -> Scores:
+    """Orders photos by the sum of their reciprocal ranks with the words and by the drawing alone, and scores them so.
+
+    A word may mean another thing than it was taken for, or one too small to be seen: it raises photos, and hides few.
+    """
+    assert photos.by_word is not None
+    order, reciprocal = best_first(photos.ids, photos.scores), np.empty(len(photos), np.float32)
+    reciprocal[order] = 1 / np.arange(1, len(photos) + 1)
+    _, here, ranks = np.intersect1d(photos.ids, drawn.photos.ids, return_indices=True)
+    ranks = ranks + (1 if drawn.plan.method == "things" else BEHIND)
+    reciprocal[here] += np.exp(ranking.evidence_of_words(photos.by_word))[here] / ranks
+    scores = np.empty_like(photos.scores)
+    scores[best_first(photos.ids, reciprocal)] = photos.scores[order]
+    return scores
 
 
 def with_sketch(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:

@@ -16,7 +16,7 @@ from sketch_search.model import Tokens, ranking
 from sketch_search.model.engine import Floats
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import EXAMPLES, clearness, is_shown
-from sketch_search.model.search import Query
+from sketch_search.model.search import Plan, Query, encode_things, query_of, rank, search_things
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import TunedQuery
 from sketch_search.service.schemas.search import Guess, SearchResponse
@@ -246,3 +246,18 @@ def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip, monkeypatch:
 def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Floats, sentence: str) -> None:
     with pytest.raises(GalleryUnusable, match=sentence):
         by_clip.search(draw_sketch(), TunedQuery(text=TEXT), ReadText(values))
+
+
+def test_a_word_hides_no_photo_that_the_drawing_finds(diffusing: Searcher) -> None:
+    gallery, matcher, least, without = diffusing.gallery, diffusing.matcher, list[int](), list[int]()
+    things = encode_things(matcher, matcher.preprocessing.drawing(draw_sketch()))
+    first = search_things(gallery, matcher, things, PHOTOS).photos.ids[:5].tolist()
+    for word in matcher.words:
+        _, query = query_of(gallery, matcher, things, matcher.best_method, text=word)
+        query = replace(query, word=matcher.book.read(word).things)
+        plan = Plan(query.method, PHOTOS, diffuse=True)
+        for last, asked in ((least, query), (without, replace(query, unnamed=None))):
+            order = rank(gallery, matcher, asked, plan).photos.ids.tolist()
+            last.append(max(map(order.index, first)))
+    assert all(np.less_equal(least, without))
+    assert least < without
