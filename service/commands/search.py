@@ -3,11 +3,11 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from sketch_search.model.errors import ImageError, UserError
@@ -27,6 +27,7 @@ _PATIENCE, _MAX_NAME = 5, 1024
 # Photos that are explained by default.
 EXPLAINED = 3
 _ID = re.compile("[0-9]+")
+_Made = TypeVar("_Made")
 _OF_CAMERAS = (".jpg", ".jpeg", ".heic")
 _HEADING = f"{'rank':>4}  path"
 
@@ -128,6 +129,8 @@ def explain(
     kind: PictureKind,
 ) -> int:
     """Explains in files why ``photos``, ids or paths, or by default the best matches, match a drawing or a photo."""
+    from tqdm import tqdm
+
     from sketch_search.service.explain import write_explanation
     from sketch_search.service.schemas.explain import ExplainParams
 
@@ -144,8 +147,16 @@ def explain(
         if not ids:
             raise BadSearch("The index has no other photo to explain.")
         params = {"photo": ids, "kind": kind, "like": next(iter(liked), None)}
-        print(f"comparing each square with those of {len(ids)} photos, which takes some seconds", file=sys.stderr)
-        answer = engine.explain(prepared, ExplainParams.model_validate(params))
+        print(f"comparing each square with those of {len(ids)} photos", file=sys.stderr)
+        # Each photo is encoded and compared; the drawing, its things and what is near take seven steps.
+        with tqdm(total=2 * len(ids) + 7, unit="step", mininterval=0, disable=None, leave=False) as bar:
+
+            def compute(step: Callable[[], _Made]) -> _Made:
+                made = step()
+                bar.update()
+                return made
+
+            answer = engine.explain(prepared, ExplainParams.model_validate(params), compute)
     print(*(printable(str(file)) for file in write_explanation(answer, output)), sep="\n")
     print("squares with frames of one colour match best", file=sys.stderr)
     return 0

@@ -3,17 +3,15 @@
 import * as api from "./shared/api.js";
 import { show } from "./shared/history.js";
 import { element, icon, byId, progress } from "./shared/dom.js";
-import { building, count, facts, stopped, trouble } from "./shared/words.js";
+import { building, count, facts, indexed, stopped, trouble } from "./shared/words.js";
 
 /** The dialog about the collection; `remove` takes a folder out of the index, as in api.js. */
 export function createAbout(remove) {
   const [dialog, note] = [byId("about"), byId("about-note")];
   let folders = [];
-  // The index that is described, that when a build began, whether this client may change it, and whether it has begun one.
-  let [here, before] = [null, null];
-  let grows = false;
-  let begun = false;
-  let already = "";
+  // The index that is described, its files, how many were copies when a build began, whether this client may change it, and has begun one.
+  let [here, files, copies] = [null, 0, 0];
+  let [grows, begun, already, tell] = [false, false, "", () => undefined];
 
   byId("about-open").addEventListener("click", () => {
     begun = false;
@@ -35,6 +33,8 @@ export function createAbout(remove) {
 
   function fill(gallery) {
     folders = gallery.folders;
+    files = Object.values(gallery.days).reduce((sum, ofDay) => sum + ofDay, 0);
+    tell();
     const day = new Date(gallery.updated).toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" });
     byId("gallery").replaceChildren(
       fact("Photos", byId("about-open").textContent),
@@ -43,8 +43,7 @@ export function createAbout(remove) {
     );
     byId("unread").hidden = !gallery.unread;
     byId("unread-count").textContent = `${count(gallery.unread, "file")} could not be read`;
-    const files = gallery.files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` }));
-    byId("unread-list").replaceChildren(...files);
+    byId("unread-list").replaceChildren(...gallery.files.map(({ path, reason }) => element("li", { textContent: `${path}: ${reason}` })));
   }
 
   function item(folder) {
@@ -77,22 +76,21 @@ export function createAbout(remove) {
       byId("growing").hidden = !grows;
       byId("growing-how").hidden = !info.allows.needs_token;
       // While nothing can be searched, the notice shows the build, in larger type.
-      const build = building(info.build);
-      const left = stopped(info);
+      const [build, left] = [building(info.build), stopped(info)];
       byId("building").hidden = !info.ready || !(build || left);
       byId("building-text").textContent = build ? `${build.text} You can search the photos indexed so far.` : left ?? "";
       byId("building-on").hidden = !left;
       progress(byId("building-progress"), build?.share);
-      const same = before && info.index && before.made !== info.index.made && before.photos === info.index.photos;
-      const done = () => `Done: ${same ? "no photos that are not here already" : `${count(info.index?.photos ?? 0, "photo")} in the index`}.`;
-      if (begun) { note.textContent = already + (build?.text ?? left ?? done()); }
+      const photos = info.index?.photos ?? 0;
+      tell = () => { if (begun) { note.textContent = already + (build?.text ?? left ?? indexed(photos, files - photos - copies)); } };
+      tell();
       if (dialog.open && info.index && info.index.made !== here?.made) { void read(); }
       here = info.index;
     },
 
     /** A build has begun, to add a folder, or for changes alone. @param {string | null} folder */
     begun(folder) {
-      [begun, before] = [true, here];
+      [begun, copies] = [true, files - (here?.photos ?? 0)];
       already = folders.includes(folder) ? `${folder} is already in the index. ` : "";
       note.textContent = `${already}${folder && !already ? `Adding ${folder}` : "Looking for new photos"}\u2026`;
     },

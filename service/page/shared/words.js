@@ -12,8 +12,6 @@ const PHASES = /** @type {Names} */ ({ reading: "reading the photos", encoding: 
 const ASKS =
   "Each photo is read only once, and you can search the first ones within a minute. Your photos are never changed and never leave this machine.";
 
-const PRINTED = "open the address, or the file, that the program printed when it started.";
-
 export const ENDS = {
   photos: { more: "Show more photos", end: "No more matching photos." },
   groups: { more: "Show more groups", end: "No more groups." },
@@ -254,6 +252,9 @@ export function building(build) {
   };
 }
 
+/** What a build has made: an index of so many photos, and of the new files so many copies. @type {(photos: number, copies: number) => string} */
+export const indexed = (photos, copies) => `Done: ${count(photos, "photo")} in the index.${copies > 0 ? ` Here already: ${copies.toLocaleString("en")} of the new files.` : ""}`;
+
 /** The reason why the last build stopped early, as a sentence; null if it did not. @type {(info: Info) => string | null} */
 export function stopped({ ready, build, allows }) {
   const left = ready && allows.build && build && build.phase !== "done" && !building(build);
@@ -266,7 +267,7 @@ export function unready({ reason, remedy, build, allows }) {
   if (state) { return ["Your photos are being read", `${state.text} You can search the first ones soon.`, state.share]; }
   if (allows.build) { return ["Where are your photos?", build?.failed ?? ASKS, undefined, "folder"]; }
   if (!remedy) { return ["Not ready yet", sentence(reason)]; }
-  return ["Where are your photos?", `To choose their folder here, ${PRINTED} It looks like this: \`sketch-search at ${location.origin}/?token=\u2026\``];
+  return ["Where are your photos?", "To choose their folder here, open the address, or the file, that the program printed when it started."];
 }
 
 export const goesOn = (/** @type {number} */ seconds) => `Your search will continue by itself in ${count(seconds, "second")}.`;

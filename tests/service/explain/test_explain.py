@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import sys
 from pathlib import Path
 
 import httpx
@@ -145,15 +146,20 @@ def test_pictures_to_explain_are_sent_raw_or_in_a_form(http: httpx.Client, sketc
 
 
 def test_the_command_writes_a_picture_for_each_photo_that_a_search_finds_and_all_data(
-    tmp_path: Path, settings: Settings, drawn: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    settings: Settings,
+    drawn: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     out = tmp_path / "new" / "why"
     common = ["--index", str(settings.index), "--weights", str(settings.weights)]
     assert main(["explain", *common, str(drawn), "-o", str(out)]) == 0
     assert sorted(file.name for file in out.iterdir()) == ["1.png", "2.png", "3.png", "explanation.json"]
     said = capsys.readouterr()
     assert str(out / "explanation.json") in said.out
-    assert all(part in said.err for part in ("with those of 3 photos", "frames of one colour match best"))
+    assert all(part in said.err for part in ("with those of 3 photos", "1/13 [", "frames of one colour match best"))
     answer, picture = read(out), Image.open(out / "1.png")
     (out / "2.png").write_bytes(drawn.read_bytes())
     with pytest.raises(UserError, match=r"2\.png was not written by this program"):
