@@ -82,8 +82,8 @@ bench: $(STAMP) ## measure the speeds in docs/speed.md again and write them ther
 	$(BIN)/python -m tests.benchmarks.pen_up --output $(RESULTS) $(if $(QUICK),--quick)
 	@$(BIN)/python -m tests.benchmarks.results $(RESULTS) $(if $(QUICK),--quick,--page docs/speed.md)
 
-figures: $(STAMP) ## measure the figures of README and docs/quality.md again, in 15 minutes, and write them there
-	$(BIN)/python -m training figures --page README.md --page docs/quality.md
+figures: $(STAMP) ## measure the figures of README, docs/quality.md and what networks cost, in 20 minutes, and write them
+	$(BIN)/python -m training figures --page README.md --page docs/quality.md --page docs/research/networks.md
 
 gpu: $(STAMP) ## measure a GPU in some five minutes, and only print: pairs, sketches, batches of photos, 20,000 photos
 	$(BIN)/python -m tests.benchmarks.scoring --output build/gpu --device cuda

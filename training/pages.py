@@ -27,6 +27,7 @@ from sketch_search.model.engine import file_sha256
 from sketch_search.model.engine.surface import processor as arithmetic
 from sketch_search.model.errors import ModelError
 from sketch_search.model.torch.checkpoint import replacing
+from sketch_search.training.corpus import DATA_VARIABLE
 
 PUBLISHED = Path(__file__).with_name("published.toml")
 WEIGHTS = Path(weights.__file__).parent
@@ -109,13 +110,12 @@ class Block(BaseModel, frozen=True, extra="forbid"):
         parts = [shell, self.text.strip(), table(lines) if self.rows else "", self.below.strip()]
         return "\n\n".join(filter(None, parts))
 
-    def needs(self, commands: Mapping[str, str]) -> list[str]:
-        """Returns the names of the commands that print its figures."""
-        return sorted({figure["path"].partition("/")[0] for figure in FIGURE.finditer(self.template(commands))})
-
 
 class Published(BaseModel, frozen=True, extra="forbid"):
-    """All figures that pages show. commands: what measures, by name; each prints JSON by ``--json``."""
+    """All figures that pages show. commands: what measures, by name; each prints JSON by ``--json``.
+
+    Figures below "weights" are the first digits of the shipped checkpoints' SHA-256.
+    """
 
     commands: dict[str, str]
     blocks: dict[str, Block] = Field(alias="block")
@@ -138,10 +138,11 @@ class Published(BaseModel, frozen=True, extra="forbid"):
         root: the checkout, where commands run; KEPT in it has what they printed, so that a stopped run goes on.
         Raises ModelError if a command fails, once the others have run, and for a figure that none has printed.
         """
-        needed = {name for block in self.blocks.values() for name in block.needs(self.commands)}
-        records: dict[str, Any] = {
-            _WEIGHTS: {file.stem: file_sha256(file)[:8] for file in WEIGHTS.glob("*.safetensors")}
-        }
+        templates = {name: block.template(self.commands) for name, block in self.blocks.items()}
+        figures = [figure for template in templates.values() for figure in FIGURE.finditer(template)]
+        needed = {figure["path"].partition("/")[0] for figure in figures}
+        digests = {file.stem: file_sha256(file)[:8] for file in WEIGHTS.glob("*.safetensors")}
+        records: dict[str, Any] = {"weights": digests}
         failed, pages = [], dict[str, dict[str, str]]()
         for name in (name for name in self.commands if name in needed):
             try:
@@ -150,14 +151,9 @@ class Published(BaseModel, frozen=True, extra="forbid"):
                 failed.append(str(error))
         if failed:
             raise ModelError("; ".join([*failed, f"the others are kept in {KEPT}; run this again to go on"]))
-        for name, block in self.blocks.items():
-            text = FIGURE.sub(partial(shown, records), block.template(self.commands))
-            pages.setdefault(block.page, {})[name] = text
+        for name, template in templates.items():
+            pages.setdefault(self.blocks[name].page, {})[name] = FIGURE.sub(partial(shown, records), template)
         return pages
-
-
-# The name under which digests of the shipped checkpoints are figures.
-_WEIGHTS = "weights"
 
 
 def shown(records: Mapping[str, Any], figure: re.Match[str]) -> str:
@@ -165,17 +161,16 @@ def shown(records: Mapping[str, Any], figure: re.Match[str]) -> str:
     value: Any = records
     path = figure["path"]
     while path:
+        inner = value if isinstance(value, Mapping) else {}
         # A key may hold strokes.
-        keys = [key for key in value if f"{path}/".startswith(f"{key}/")] if isinstance(value, Mapping) else []
+        keys = [key for key in inner if f"{path}/".startswith(f"{key}/")]
         if not keys:
-            raise ModelError(f"{figure[0]} is no figure: {path} is not among {', '.join(value)[:200]}")
+            raise ModelError(f"{figure[0]} is no figure: {path} is not among {', '.join(inner)}")
         key = max(keys, key=len)
         value, path = value[key], path[len(key) + 1 :]
     if isinstance(value, Mapping):
         return "{value:.3f} ({low:.3f} to {high:.3f})".format_map(value)
-    return format(
-        value, figure["format"] or ("" if isinstance(value, str) else "," if isinstance(value, int) else ".3f")
-    )
+    return format(value, figure["format"]) if figure["format"] else cell(value)
 
 
 def measured(command: str, root: Path, kept: Path) -> Any:
@@ -185,16 +180,19 @@ def measured(command: str, root: Path, kept: Path) -> Any:
     """
     program, *words = shlex.split(os.path.expandvars(command))
     checkpoints = [root / word for word in words if word.endswith(".safetensors")] or [WEIGHTS / "default.safetensors"]
+    # A bench is no part of the package.
+    benches = [root / f"{word.replace('.', '/')}.py" for word in words if word.startswith("tests.")]
     try:
-        digests = [file_sha256(path) for path in checkpoints]
+        digests = [file_sha256(path) for path in (*checkpoints, *benches)]
     except OSError as error:
         raise ModelError(f"`{command}` needs {error.filename}, which cannot be read") from error
     key = [command, *digests, code_digest()]
     if kept.exists() and (record := json.loads(kept.read_text(encoding="utf-8")))["key"] == key:
         return record
     print(f"running {command}", file=sys.stderr, flush=True)
-    # The figures are those of the shipped checkpoints.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("SKETCH_SEARCH_W")}
+    # The figures are those of the command alone, and not of settings.
+    settings = {name for name in os.environ if name.startswith("SKETCH_SEARCH_")} - {DATA_VARIABLE}
+    variables = {name: value for name, value in os.environ.items() if name not in settings}
     started = [sys.executable if program == "python" else program, *words, "--json"]
     done = subprocess.run(started, cwd=root, env=variables, stdout=subprocess.PIPE, check=False)
     try:

@@ -304,17 +304,20 @@ def guesses(
 @settings
 @as_json
 def costs(networks: tuple[str, ...], settings: tuple[str, ...], as_json: bool) -> None:
-    """Count and measure what networks cost: parameters, multiply-adds, and milliseconds of this CPU.
+    """Count and measure what networks cost: parameters, multiply-adds, and milliseconds of one core.
 
     Multiply-adds are given in G of a photo and of learning from it, and in M of a pair. A network is that of a recipe,
     or a checkpoint.
     """
+    import torch
+
     from sketch_search.model.torch.checkpoint import load_network
     from sketch_search.training.evaluation.answers import costs_of, speeds_of
     from sketch_search.training.pages import record_table
     from sketch_search.training.papers.recipe import changes_of
     from sketch_search.training.papers.tables import network_of, read_recipe
 
+    torch.set_num_threads(1)
     costs_by_name = {}
     for name in networks:
         checkpoint = Path(name).suffix == ".safetensors"

@@ -168,7 +168,7 @@ def speeds_of(network: RetNetwork) -> dict[str, float]:
     def milliseconds(work: Callable[[], object]) -> float:
         times = []
         for _ in range(TRIES):
-            # CPU time of the thread: other programs lengthen it less than wall time.
+            # CPU time of one thread: other programs lengthen it less than wall time.
             began = time.thread_time()
             work()
             times.append(time.thread_time() - began)
