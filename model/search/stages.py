@@ -147,6 +147,7 @@ def rank(
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
     results_needed, candidates, drawn_alone = plan.results, None, _rank_unnamed(gallery, matcher, query, plan)
+    query = replace(query, unnamed=None)
     while True:
         candidates = find_photos(gallery, query, plan, clusters, sizes, candidates)
         lap("photos")
