@@ -160,7 +160,7 @@ class FoldersParams(Params):
         min_length=1,
         max_length=4096,
         description="The whole path of a folder on the server's machine, which may begin with ~; default: the pictures "
-        "folder of the user who runs the server, or their home folder if that is empty.",
+        "folder of the user who runs the server, or if that is empty their home folder, or the one it was started in.",
     )
 
 

@@ -137,11 +137,11 @@ def folders_in(folder: str | None) -> FoldersResponse:
 
 
 def _pictures() -> Path:
-    """Returns the platform's folder for the user's pictures, or the home folder if that is empty."""
-    pictures = platformdirs.user_pictures_path()
-    with suppress(OSError):
-        if any(pictures.iterdir()):
-            return pictures
+    """Returns the first with something in it: the platform's folder for pictures, home, or where this program began."""
+    for folder in (platformdirs.user_pictures_path(), Path.home(), Path.cwd()):
+        with suppress(OSError):
+            if any(entry.name[0] != "." for entry in folder.iterdir()):
+                return folder
     return Path.home()
 
 

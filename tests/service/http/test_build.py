@@ -123,6 +123,10 @@ def test_folders_are_listed_to_builders(settings: Settings, tmp_path: Path, monk
         monkeypatch.setenv("XDG_PICTURES_DIR", str(tmp_path / "pictures"))
         (tmp_path / "pictures").mkdir()
         assert http.get("/folders").json()["path"] == str(tmp_path)
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setenv("HOME", str(tmp_path / "pictures"))
+            elsewhere.chdir(tmp_path / "photos")
+            assert http.get("/folders").json()["path"] == str(tmp_path / "photos")
         (tmp_path / "pictures" / "a.png").touch()
         assert http.get("/folders").json()["path"] == str(tmp_path / "pictures")
         missing = http.get("/folders", params={"path": str(tmp_path / "none")})
