@@ -128,6 +128,16 @@ def test_every_measured_part_has_its_block_among_the_figures() -> None:
     assert "Shards" in measured
 
 
+def test_the_glossary_names_the_classes_that_have_the_names_of_its_terms() -> None:
+    text = read(CHECKOUT / "docs" / "glossary.md")
+    sources = (file for package in ("model", "indexer", "service") for file in (CHECKOUT / package).rglob("*.py"))
+    classes = set(re.findall(r"^class (\w+)", "\n".join(map(read, sources)), re.MULTILINE))
+    terms = re.findall(r"^- \*\*([\w ]+)\*\*", text, re.MULTILINE)
+    capitalised = {term.title().replace(" ", "") for term in terms}
+    assert {*re.findall(r"`([A-Z]\w+)`", text)} >= classes & {name + end for name in capitalised for end in ("", "s")}
+    assert {*re.findall(r"`([A-Z]\w+)`", text)} <= classes
+
+
 def test_no_table_is_older_than_the_bench_that_measures_it() -> None:
     measured = re.findall(r", (\w{8}): `python -m (tests\.benchmarks\.\w+)", read(SPEED))
     assert len(measured) >= 7
