@@ -27,7 +27,7 @@ export function createAbout(remove) {
       fill(await api.gallery());
     } catch (error) {
       // A gallery on many machines has no one description, and one that is not ready has none yet.
-      note.textContent = error.status === 404 || error.status === 503 ? "" : trouble(error).join(": ");
+      note.textContent = [404, 503].includes(/** @type {any} */ (error).status) ? "" : trouble(error).join(": ");
     }
   }
 
@@ -99,13 +99,13 @@ export function createAbout(remove) {
 
 const fact = (name, told) => element("div", {}, element("dt", { textContent: name }), element("dd", {}, told));
 
-const NO_FOLDERS = { path: "", above: null, folders: [] };
+const NO_FOLDERS = /** @type {Folder} */ ({ path: "", above: null, folders: [] });
 
 /** The dialog to choose a folder, which `build` has indexed, or says in a note why not. */
 export function offerFolders(build) {
-  const [dialog, field, note, list] = ["folders", "folder", "folder-note", "folders-list"].map(byId);
+  const [dialog, field, note, list] = [byId("folders"), byId("folder"), byId("folder-note"), byId("folders-list")];
   const question = new api.Latest();
-  let within = { answer: NO_FOLDERS };
+  let within = /** @type {{folder?: string, answer: Folder | Promise<Folder>}} */ ({ answer: NO_FOLDERS });
 
   for (const opener of ["folder-choose", "folder-add"]) {
     byId(opener).addEventListener("click", () => {

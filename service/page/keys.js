@@ -34,7 +34,7 @@ export function listenToShortcuts(paper, query) {
   }
 
   document.addEventListener("keydown", (event) => {
-    const elsewhere = event.altKey || event.target.matches(TYPING) || document.querySelector("dialog[open]");
+    const elsewhere = event.altKey || /** @type {Element} */ (event.target).matches(TYPING) || document.querySelector("dialog[open]");
     const act = !elsewhere && actionOf(latin(event), event);
     if (act) {
       event.preventDefault();

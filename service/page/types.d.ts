@@ -115,7 +115,7 @@ type PartName = PhotoPart | OtherPart;
 type Wanted = Record<PartName, string[]>;
 
 /** Parameters of a request; a list is repeated. */
-type Asked = Record<string, string | number | readonly (string | number)[]>;
+type Asked = Record<string, string | number | boolean | readonly (string | number)[]>;
 
 /** A question with a sketch, or none. */
 type AskServer = (sketch: Blob | FormData | null, params: Asked, signal: AbortSignal) => Promise<any>;
@@ -131,7 +131,7 @@ type AskLatest = <Told>(
 type Names = Record<string, string>;
 
 /** Of the server's answers, what the page reads; service/http/openapi.json has all of them. */
-interface Photo { id: number; paths: string[] }
+interface Photo { id: number; paths: string[]; files?: string[]; thumbnail_url: string; raw_score?: number }
 /** A photo that was found, or whose id an address names. */
 interface Named { id: number | string; paths: string[] }
 interface Guess { word: string; probability: number }
@@ -181,6 +181,8 @@ interface Answer {
   word_ignored?: string[];
   unliked?: { id: number; alike: number }[];
   hidden?: number;
+  results: Photo[];
+  missing_shards?: string[];
   candidates: number;
   method: string;
   diffused: boolean;
@@ -259,15 +261,23 @@ interface View {
 }
 
 /** Elements of index.html that are more than an HTMLElement. */
-type Elements = Record<"paper", HTMLCanvasElement> &
+type Elements = Record<"paper" | "why-sketch-overlay", HTMLCanvasElement> &
   Record<"icon", HTMLTemplateElement> &
-  Record<"filter" | "settings", HTMLDetailsElement> &
+  Record<"filter" | "settings" | "why-details", HTMLDetailsElement> &
+  Record<"about" | "folders" | "help" | "keep" | "viewer" | "why", HTMLDialogElement> &
+  Record<"viewer-image" | "why-drawing" | "why-photo" | "why-sketch-image", HTMLImageElement> &
+  Record<"building-progress" | "notice-progress", HTMLProgressElement> &
+  Record<"login" | "viewer-link" | "viewer-original", HTMLAnchorElement> &
   Record<"word-form" | "filter-form", HTMLFormElement> &
-  Record<"count", HTMLSelectElement> &
-  Record<"parts-drawing" | "turn" | "undo" | "redo", HTMLButtonElement> &
+  Record<"count" | "why-liked", HTMLSelectElement> &
   Record<
-    | "apart" | "colours" | "file" | "filter-after" | "filter-before" | "filter-folder" | "fingers" | "fold" | "places" | "word"
-    | "writing",
+    | "parts-drawing" | "turn" | "undo" | "redo" | "search" | "save" | "clear" | "chosen-zip" | "chosen-list" | "viewer-previous"
+    | "viewer-next",
+    HTMLButtonElement
+  > &
+  Record<
+    | "apart" | "colours" | "file" | "filter-after" | "filter-before" | "filter-folder" | "fingers" | "fold" | "folder" | "keep-name"
+    | "key" | "keys-on" | "live" | "places" | "why-share" | "word" | "writing",
     HTMLInputElement
   >;
 

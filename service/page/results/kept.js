@@ -12,7 +12,7 @@ const FULL = "This browser has no room for it. Save it as a PNG, or remove some 
 
 /** `query` opens what was kept, and saves it as a PNG; `name` says what is searched for. */
 export function createKept(paper, query, name) {
-  const [dialog, field, note] = ["keep", "keep-name", "keep-note"].map(byId);
+  const [dialog, field, note] = [byId("keep"), byId("keep-name"), byId("keep-note")];
 
   byId("save").addEventListener("click", () => {
     field.value = name();

@@ -40,7 +40,7 @@ export class Fold {
     this.list.hidden = !open;
     this.button.ariaExpanded = String(open);
     this.#question.stop();
-    const { photos, others } = this.contents;
+    const { photos, others } = /** @type {any} */ (this).contents;
     this.fill(open ? photos : []);
     if (open && others.length) {
       void this.#question.ask(

@@ -11,7 +11,7 @@ const STEP = 1.5;
 const KEYS = { "+": STEP, "=": STEP, "-": 1 / STEP, 0: 0 };
 /** `react` can `search` with a photo's file and `explain` a result where `explainable`; photos go into `parts`. */
 export function createViewer(react, parts) {
-  const [dialog, image, note, boxes] = ["viewer", "viewer-image", "viewer-note", "viewer-boxes"].map(byId);
+  const [dialog, image, note, boxes] = [byId("viewer"), byId("viewer-image"), byId("viewer-note"), byId("viewer-boxes")];
   const zoom = new Zoom(image);
   let photos = [];
   let place = 0;
@@ -60,7 +60,7 @@ export function createViewer(react, parts) {
     // A small photo is not enlarged to a whole large screen, where its pixels would be visible.
     image.style.maxWidth = `${ENLARGED * image.naturalWidth}px`;
     image.style.maxHeight = `${ENLARGED * image.naturalHeight}px`;
-    boxes.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+    boxes.style.setProperty("--ratio", `${image.naturalWidth / image.naturalHeight}`);
     boxes.style.maxWidth = image.style.maxWidth;
     dialog.classList.remove("loading");
   });
@@ -103,7 +103,7 @@ export function createViewer(react, parts) {
     byId("viewer-found").hidden = !found;
     if (found) {
       byId("viewer-rank-label").textContent = group ? "Group" : "Rank";
-      byId("viewer-rank").textContent = total ? `${rank} of ${total.toLocaleString("en")}` : numberOf(photo());
+      byId("viewer-rank").textContent = total ? `${rank} of ${total.toLocaleString("en")}` : `${numberOf(photo())}`;
     }
     byId("viewer-why").hidden = !found || !react.explainable();
     byId("viewer-paths-label").textContent = paths.length > 1 ? "Paths of this photo" : "Path";
@@ -116,7 +116,7 @@ export function createViewer(react, parts) {
     byId("viewer-next").disabled = place === photos.length - 1;
     image.alt = name;
     // The thumbnail of the grid is there at once; the photo takes its place when it has come.
-    const shown = [...document.querySelectorAll("#results img")].find(({ dataset }) => dataset.path?.startsWith(`${thumbnail}?`));
+    const shown = [.../** @type {NodeListOf<HTMLImageElement>} */ (document.querySelectorAll("#results img"))].find(({ dataset }) => dataset.path?.startsWith(`${thumbnail}?`));
     const visible = shown?.naturalWidth && !api.hasKey() ? `url("${shown.currentSrc}")` : "";
     image.parentElement.style.setProperty("--small", visible || "none");
     image.removeAttribute("src");
@@ -225,12 +225,12 @@ class Zoom {
     const after = [...this.#pointers.values()];
     const [from, to] = [before, after].map((all) => [0, 1].map((axis) => all.reduce((sum, place) => sum + place[axis], 0) / all.length));
     this.#shift = this.#shift.map((shift, axis) => shift + to[axis] - from[axis]);
-    const apart = ([a, b]) => (b ? Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1])) : 1);
+    const apart = (/** @type {number[][]} */ [a, b]) => (b ? Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1])) : 1);
     this.#by(apart(after) / apart(before), to);
   }
 
   /** Enlarge by this factor, so that what is at a place stays there; by 0: back to the whole picture. */
-  #by(factor, place) {
+  #by(/** @type {number} */ factor, /** @type {number[]} */ place = null) {
     const { left, top, width, height } = this.#stage.getBoundingClientRect();
     const scale = Math.min(MOST, Math.max(1, this.#scale * factor));
     const most = [this.#image.clientWidth, this.#image.clientHeight].map((side) => (side * (scale - 1)) / 2);

@@ -55,7 +55,7 @@ export const locate = (sketch, params, signal) => post("locate", params, sketch,
 
 /** Words of the network's vocabulary that begin like this. At most so many. @type {(prefix: string, limit: number, signal: AbortSignal) => Promise<string[]>} */
 export const words = async (prefix, limit, signal) => (await told(`words?${parameters({ prefix, limit })}`, { signal })).words;
-/** @type {(ids: number[], signal: AbortSignal) => Promise<Photo[]>} */
+/** @type {(ids: number[], signal?: AbortSignal) => Promise<Photo[]>} */
 export const photos = async (ids, signal) => (await told(`photos?${parameters({ id: ids })}`, { signal })).photos;
 export const facts = (/** @type {number} */ id) => told(`photos/${id}/facts`);
 export const file = async (/** @type {string} */ path) => (await ask(path)).blob();

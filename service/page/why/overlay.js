@@ -56,7 +56,7 @@ export class Overlay {
     const path = new Path2D();
     const side = this.#grid + 1;
     for (const ring of borders(cells, this.#grid)) {
-      const [first, ...others] = ring.map((corner) => [corner % side, Math.floor(corner / side)].map((at) => at * this.#cell));
+      const [first, ...others] = ring.map((corner) => /** @type {const} */ ([(corner % side) * this.#cell, Math.floor(corner / side) * this.#cell]));
       path.moveTo(...first);
       others.forEach((place) => path.lineTo(...place));
       path.closePath();

@@ -12,14 +12,14 @@ const AWAY = 0.012;
 const ROUND = 8;
 
 export function createPlain() {
-  const [pair, drawing, photo, joins] = ["why-pair", "why-drawing", "why-photo", "why-joins"].map(byId);
+  const [pair, drawing, photo, joins] = [byId("why-pair"), byId("why-drawing"), byId("why-photo"), byId("why-joins")];
   let things = [];
   let photos = [];
 
   new ResizeObserver(join).observe(pair);
   for (const image of [drawing, photo]) {
     image.addEventListener("load", () => {
-      image.parentElement.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+      image.parentElement.style.setProperty("--ratio", `${image.naturalWidth / image.naturalHeight}`);
       join();
     });
   }
@@ -130,7 +130,7 @@ function way([left, top, right, bottom], boxes) {
   return [...start, [Math.max(...others.map((one) => one[2])), edge]];
 }
 
-const frame = ([left, top, right, bottom]) => `M${left} ${top}H${right}V${bottom}H${left}Z`;
+const frame = (/** @type {number[]} */ [left, top, right, bottom]) => `M${left} ${top}H${right}V${bottom}H${left}Z`;
 
 function lines(things, paths, faint = []) {
   const svg = shape("svg", { viewBox: "0 0 1 1", preserveAspectRatio: "none", "aria-hidden": "true" });

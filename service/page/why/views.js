@@ -85,7 +85,7 @@ export const VIEWS = {
 
 /** Offer the views that fit this answer of POST /explain; where the chosen one does not, the first of them is chosen. */
 export function offer(answer) {
-  const radios = [...document.getElementsByName("why-view")];
+  const radios = [.../** @type {NodeListOf<HTMLInputElement>} */ (document.getElementsByName("why-view"))];
   for (const radio of radios) { radio.parentElement.hidden = VIEWS[radio.value].fits?.(answer) === false; }
   if (radios.find(({ checked }) => checked).parentElement.hidden) {
     choose("why-view", radios.find((radio) => !radio.parentElement.hidden).value);

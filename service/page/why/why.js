@@ -16,8 +16,8 @@ const NEAREST = 8;
 
 /** @param {(status: number) => void} gone called with the HTTP status when the server cannot explain these photos */
 export function createWhy(gone) {
-  const [dialog, body, details, liked, wait] = ["why", "why-body", "why-details", "why-liked", "why-wait"].map(byId);
-  const [image, share] = ["why-sketch-image", "why-share"].map(byId);
+  const [dialog, body, details, liked, wait] = [byId("why"), byId("why-body"), byId("why-details"), byId("why-liked"), byId("why-wait")];
+  const [image, share] = [byId("why-sketch-image"), byId("why-share")];
   const question = new api.Latest();
   const closer = new api.Latest();
   const showPlain = createPlain();
@@ -172,7 +172,7 @@ export function createWhy(gone) {
     byId("why-lead").textContent = VIEWS[view].lead(yours);
     byId("why-network").textContent = (alike() && VIEWS[view].alike) || VIEWS[view].network;
     dialog.dataset.view = view;
-    for (const control of dialog.querySelectorAll("[data-of]")) {
+    for (const control of /** @type {NodeListOf<HTMLElement>} */ (dialog.querySelectorAll("[data-of]"))) {
       control.hidden = !control.dataset.of.split(" ").includes(view);
     }
     byId("why-share-value").textContent = `${share.value} %`;
@@ -218,8 +218,8 @@ export function createWhy(gone) {
   };
 }
 
-const checked = (name) => document.querySelector(`[name=${name}]:checked`);
-const pin = (one, [letter, colour]) => ({ part: one, letter, colour });
+const checked = (name) => /** @type {HTMLInputElement} */ (document.querySelector(`[name=${name}]:checked`));
+const pin = (one, /** @type {string[]} */ [letter, colour]) => ({ part: one, letter, colour });
 
 /** A photo's row in the words of the network: name, relation score, distance of [Ret], and how many tokens were compared. */
 function row(photo, result) {
@@ -234,7 +234,7 @@ function source({ model, method, generation, timings_ms }) {
   return `${model}, ${methodName(method)}, index generation ${generation}; ${stages.join(", ")}`;
 }
 
-function remark({ text, colour }) {
+function remark(/** @type {{text: string, colour?: string}} */ { text, colour }) {
   const word = element("span", { textContent: text });
   word.style.borderColor = colour ?? "transparent";
   return word;
@@ -262,7 +262,7 @@ function showNearest({ nearest, photos }, results, yours) {
   );
 }
 
-/** A small picture with how alike it is. @param {string} both what else is said of it; it gets a frame then */
+/** A small picture with how alike it is. `both`: what else is said of it, which then has a frame. @type {(photo: any, both: string) => HTMLElement} */
 function small({ paths, cosine, thumbnail_url }, both) {
   const image = api.picture(thumbnail_url, { alt: fileName(paths[0]), title: paths[0] });
   const said = both && element("span", { className: "unseen", textContent: `. ${sentence(both)}` });
