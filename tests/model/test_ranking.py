@@ -87,15 +87,8 @@ def test_shots_are_consecutive_by_the_numbers_of_one_folder() -> None:
     names = "a/DSC_0100.JPG a/DSC_0102.JPG b/DSC_0101.JPG a/DSC_0103.JPG a/DSC_0106.JPG a/DSC_0104.NEF a/BURST-02.jp2"
     paths: list[tuple[str, ...]] = [(name,) for name in names.split()]
     # The second file of a photo counts, too; a number alone, or of a few digits, is not a camera's.
-    paths += [
-        ("a/x.jpg", "a/BURST-03.jp2"),
-        ("10.jpg",),
-        ("11.jpg",),
-        ("cat 3.jpg",),
-        ("cat 4.jpg",),
-        ("p10.png",),
-        ("p11.png",),
-    ]
+    numbers = ["10.jpg", "11.jpg", "cat 3.jpg", "cat 4.jpg", "p10.png", "p11.png"]
+    paths += [("a/x.jpg", "a/BURST-03.jp2"), *((name,) for name in numbers)]
     assert ranking.consecutive(paths).tolist() == [[1, 0], [3, 1], [7, 6]]
     assert ranking.consecutive([()] * 3).tolist() == []
 

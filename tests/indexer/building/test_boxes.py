@@ -1,5 +1,4 @@
 import errno
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,14 +74,6 @@ def boxes_of(collection: Collection) -> dict[str, NDArray[np.uint8]]:
 
 def same(first: dict[str, NDArray[np.uint8]], second: dict[str, NDArray[np.uint8]]) -> bool:
     return first.keys() == second.keys() and all(np.array_equal(first[path], second[path]) for path in first)
-
-
-def edit_files(changed: Path) -> None:
-    """Makes the manifest agree with a changed file of its generation."""
-    manifest = json.loads((changed.parent / "manifest.json").read_text())
-    files = [entry for entry in manifest["files"] if entry["name"] != changed.name]
-    files.append({"name": changed.name, "size": changed.stat().st_size, "sha256": hash_file(changed)})
-    (changed.parent / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
 
 
 def segment_files(index: Path) -> dict[str, str]:

@@ -275,42 +275,27 @@ def _created(text: str) -> bytes:
 
 
 TEXT = "2015:06:15 10:11:12"
+ELEMENT = XMP.replace(b"/>", b"><photoshop:DateCreated>2015-06-15</photoshop:DateCreated></rdf:Description>")
+WEST = {3: "W", 4: (118.0, 14.0, 0.0), 7: (5.0, 45.0, 0.0), 29: "2015:06:16"}
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        _said({ORIGINAL: TEXT, DIGITISED: "2016:01:01 00:00:00"}, {CHANGED: "2017:01:01 00:00:00"}),
-        _said({DIGITISED: TEXT}, {CHANGED: "2017:01:01 00:00:00"}),
-        _said({ORIGINAL: "    :  :     :  :  ", DIGITISED: "0000:00:00 00:00:00"}, {CHANGED: TEXT}),
-        _said({ORIGINAL: "2015/06/15 10:11:12"}),
-        _said(outer={CHANGED: TEXT}, xmp=XMP % b'exif:DateTimeOriginal="2018-01-01"'),
-        _said(xmp=XMP % b'xmp:CreateDate="2018-01-01" exif:DateTimeOriginal="2015-06-15T10:11:12"'),
-        _said(
-            xmp=XMP.replace(b"/>", b"><photoshop:DateCreated>2015-06-15</photoshop:DateCreated></rdf:Description>")
-            % b""
-        ),
-        _iptc((62, b"20190504"), (55, b"20150615")),
-        _created("Mon, 15 Jun 2015 23:11:12 +0000"),
-        _created("2015-06-15T10:11:12Z"),
-        _said(outer={ExifTags.IFD.GPSInfo: {29: "2015:06:15"}}),
-        _said(outer={ExifTags.IFD.GPSInfo: {3: "W", 4: (118.0, 14.0, 0.0), 7: (5.0, 45.0, 0.0), 29: "2015:06:16"}}),
-    ],
-    ids=[
-        "original",
-        "digitised",
-        "blanks",
-        "slashes",
-        "changed",
-        "XMP",
-        "an element of XMP",
-        "IPTC",
-        "PNG",
-        "ISO",
-        "GPS",
-        "GPS elsewhere",
-    ],
-)
+SAYING = {
+    "original": _said({ORIGINAL: TEXT, DIGITISED: "2016:01:01 00:00:00"}, {CHANGED: "2017:01:01 00:00:00"}),
+    "digitised": _said({DIGITISED: TEXT}, {CHANGED: "2017:01:01 00:00:00"}),
+    "blanks": _said({ORIGINAL: "    :  :     :  :  ", DIGITISED: "0000:00:00 00:00:00"}, {CHANGED: TEXT}),
+    "slashes": _said({ORIGINAL: "2015/06/15 10:11:12"}),
+    "changed": _said(outer={CHANGED: TEXT}, xmp=XMP % b'exif:DateTimeOriginal="2018-01-01"'),
+    "XMP": _said(xmp=XMP % b'xmp:CreateDate="2018-01-01" exif:DateTimeOriginal="2015-06-15T10:11:12"'),
+    "an element of XMP": _said(xmp=ELEMENT % b""),
+    "IPTC": _iptc((62, b"20190504"), (55, b"20150615")),
+    "PNG": _created("Mon, 15 Jun 2015 23:11:12 +0000"),
+    "ISO": _created("2015-06-15T10:11:12Z"),
+    "GPS": _said(outer={ExifTags.IFD.GPSInfo: {29: "2015:06:15"}}),
+    "GPS elsewhere": _said(outer={ExifTags.IFD.GPSInfo: WEST}),
+}
+
+
+@pytest.mark.parametrize("data", SAYING.values(), ids=SAYING.keys())
 def test_the_day_is_the_first_that_a_file_says(data: bytes) -> None:
     assert open_dated(data).taken == DAY
 
