@@ -186,7 +186,9 @@ def measured(command: str, root: Path, kept: Path) -> Any:
         digests = [file_sha256(path) for path in (*checkpoints, *benches)]
     except OSError as error:
         raise ModelError(f"`{command}` needs {error.filename}, which cannot be read") from error
-    key = [command, *digests, code_digest()]
+    # What trains and measures calls neither indexer nor service.
+    own = ("model", "training")
+    key = [command, *digests, code_digest(*own, *(("indexer", "service") if benches else ()))]
     if kept.exists() and (record := json.loads(kept.read_text(encoding="utf-8")))["key"] == key:
         return record
     print(f"running {command}", file=sys.stderr, flush=True)
@@ -208,10 +210,10 @@ def measured(command: str, root: Path, kept: Path) -> Any:
     return record
 
 
-def code_digest() -> str:
-    """Returns the SHA-256 of all that this package's modules do; comments and layout are not part of it."""
+def code_digest(*parts: str) -> str:
+    """Returns the SHA-256 of all that the modules of these packages do; comments and layout are not part of it."""
     package, digest = WEIGHTS.parent, hashlib.sha256()
-    for part in ("model", "indexer", "service", "training"):
+    for part in parts:
         for path in sorted((package / part).rglob("*.py")):
             digest.update(f"{path.relative_to(package)} {ast.dump(ast.parse(path.read_bytes()))}".encode())
     return digest.hexdigest()

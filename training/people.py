@@ -126,14 +126,9 @@ def _draw_head(strokes: _Strokes, figure: _Figure, chance: np.random.Generator) 
     top = oval[np.abs(turns - np.pi) < chance.uniform(1.1, 1.9)]
     if hair == "long":
         length = chance.uniform(0.5, 1.3)
-        sides = [
-            (-wide * 1.35, length),
-            (-wide * 1.2, -0.2),
-            (0, -high * 1.2),
-            (wide * 1.2, -0.2),
-            (wide * 1.35, length),
-        ]
-        strokes.shape(head + np.array(sides))
+        right = [(wide * 1.2, -0.2), (wide * 1.35, length)]
+        left = [(-x, y) for x, y in reversed(right)]
+        strokes.shape(head + np.array([*left, (0, -high * 1.2), *right]))
     strokes.shape(oval)
     if hair == "short":
         for x in np.linspace(-wide, wide, int(chance.integers(4, 12))):

@@ -127,5 +127,5 @@ def test_the_code_that_measures_is_known_by_what_it_does(monkeypatch: pytest.Mon
     digests = []
     for text in ("x = 1\n", "# A comment.\nx  =  1\n", "x = 2\n"):
         module.write_text(text)
-        digests.append(pages.code_digest())
+        digests.append(pages.code_digest("model"))
     assert digests[0] == digests[1] != digests[2]
