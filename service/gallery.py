@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sketch_search.indexer import Index, PhotoEntry, PhotoFilter, PhotoUnavailable, current_stamp
 from sketch_search.indexer.store.files import write_atomically
 from sketch_search.model import Matcher
-from sketch_search.model.decoding import File, FileInParts, Job, RunJob, decode_inline
+from sketch_search.model.decoding import File, Job, RunJob, decode_inline
 from sketch_search.model.engine import Floats, Modality, Tokens
 from sketch_search.model.errors import ImageError
 from sketch_search.model.files import read_regular
@@ -171,6 +171,9 @@ class LocalGallery(PhotoGallery):
         self.photo_count, self.embedder = index.photo_count, index.manifest.embedder
         self.generation, self.generation_id = index.generation, index.generation_id
         self.created, self.computed = index.manifest.created, index.manifest.computed
+        # The index finds entries and files itself.
+        self.photo, self.photos, self.photo_at = index.photo, index.photos, index.photo_at
+        self.address_of, self.open_photo = index.address_of, index.open_photo
 
     def without(self, lost: ShardsLost) -> NoReturn:
         """Returns shards without these, too. Raises ``lost`` if there are none of them."""
@@ -197,15 +200,8 @@ class LocalGallery(PhotoGallery):
         """Returns the entries of these photos, in their order."""
         return self.photos(self.index.ids[rows].tolist())
 
-    def photos(self, ids: Sequence[int]) -> tuple[PhotoEntry, ...]:
-        """Returns photos by id, in this order. Raises UnknownPhoto."""
-        return self.index.photos(ids)
-
     def paths(self, rows: PhotoRows) -> list[tuple[str, ...]]:
         return [entry.paths for entry in self.entries(rows)]
-
-    def photo(self, photo: int) -> PhotoEntry:
-        return self.index.photo(photo)
 
     def with_parts(self, rows: PhotoRows) -> tuple[NDArray[np.int64], PhotoRows]:
         """Returns the rows of these photos and of their parts, and before them which of the photos each shows."""
@@ -247,18 +243,6 @@ class LocalGallery(PhotoGallery):
             near = likenesses(photos, vectors, self.clusters.mean if mean is None else mean)
             nearest = [most_alike([best, (ids, column)], count) for best, column in zip(nearest, near.T, strict=True)]
         return nearest
-
-    def photo_at(self, target: str) -> PhotoEntry:
-        """Finds the photo of a file by its path, as results show it or on disk. Raises BadInvocation."""
-        return self.index.photo_at(target)
-
-    def address_of(self, shown: str) -> str:
-        """Returns the path or URL of a file, given its path as results show it. Raises BadInvocation."""
-        return self.index.address_of(shown)
-
-    def open_photo(self, photo: int) -> FileInParts:
-        """Opens the file that was indexed as a photo. Raises UnknownPhoto and PhotoUnavailable, as reading it may."""
-        return self.index.open_photo(photo)
 
     def original(self, photo: int) -> tuple[int, str | None]:
         """Returns the size and media type of the file with these bytes; None for no image. Raises as ``open_photo``."""
