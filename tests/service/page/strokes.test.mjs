@@ -3,6 +3,7 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { test } from "node:test";
 import * as ink from "../../../service/page/drawing/ink.js";
+import { fromText, toText } from "../../../service/page/drawing/saved.js";
 import { boxOf } from "../../../service/page/drawing/things.js";
 
 const at = (x, y) => ({ x, y });
@@ -62,4 +63,13 @@ test("a turned stroke keeps its points, and a turned shape becomes a stroke", ()
 
 test("samples along a line are at most so far apart", () => {
   deepEqual(ink.samples([at(0, 0), at(1, 0)], 4).map(({ x }) => x), [0, 0.25, 0.5, 0.75, 1]);
+});
+
+test("a drawing is the same after it was stored, and a damaged one is none", async () => {
+  globalThis.location = { hash: "#like=4" };
+  const drawing = { format: "square", marks: [{ ...pen([0.1, 0.2], [0.3, 0.4]), word: "car" }] };
+  deepEqual(await fromText(toText(drawing)), { ...drawing, search: "#like=4" });
+  const line = { kind: "line", colour: "#ffffff", width: 1 };
+  const damaged = ["{", "null", JSON.stringify({ version: 3, marks: [] }), JSON.stringify({ version: 2, marks: [line] })];
+  deepEqual(await Promise.all(damaged.map(fromText)), [null, null, null, null]);
 });
