@@ -40,7 +40,7 @@ from sketch_search.model.errors import ModelError
 from sketch_search.model.explanation import PairExplanation, compare
 from sketch_search.model.images import Drawing, Preprocessing, Source, average_cells, check_modality, colours_of_cells
 from sketch_search.model.limits import MAX_VARIANTS
-from sketch_search.model.ranking import diffuse, evidence_of_undiffused, likenesses, weigh
+from sketch_search.model.ranking import above_first, diffuse, likenesses, weigh
 from sketch_search.model.things import AGREEING, GUESSED, LEAST_AGREEING, WHOLE, Thing
 from sketch_search.model.words import WordBook
 
@@ -241,7 +241,8 @@ class Matcher:
         """
         threshold = self.diffusion_threshold if threshold is None else threshold
         after = diffuse(scores, ret, threshold, method, weights)
-        return weigh(after, evidence_of_undiffused(scores), method) if method == "rn" else after
+        weight = self.calibration.weights.get("pair", {}).get("always", 0.0)
+        return weigh(after, weight * above_first(scores), method) if method == "rn" else after
 
     @property
     def diffusion_threshold(self) -> float:

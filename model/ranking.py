@@ -194,38 +194,24 @@ def _line(distances: NDArray[np.float64], values: NDArray[np.float64], at: NDArr
     return np.asarray(values.mean() + slope * (at - distances.mean()))
 
 
-# The parts of a query are evidence, and their log-odds add up. The drawing says which photo. Likes, words and dislikes
-# say which kind: their evidence is 0 for all photos of the kind, so that the drawing orders these, and falls for the
-# others. With d_i the diffused relation score of photo i and r_i the one before, k_i its kinship with the liked photos
-# (``Matcher.kinship``) and l_i the diffused one, w_i its score by the word, u_ij its likeness to the j-th unwanted
-# photo, f_i the score of its regions, and b_i how surely its boxes show the thing,
+# What is wanted beside a drawing is evidence, log-odds that add up; one drawn thing is scored by ``search.terms``.
+# Likes, words and dislikes say which kind: their evidence is 0 for all photos of the kind, so that the drawing orders
+# these, and falls for the others. With l_i how like photo i is to the liked ones (of several things, its diffused
+# kinship), w_i its score by the word, u_ij its likeness to the j-th unwanted photo, and f_i how well its regions and
+# boxes fit what words name, the evidence is
 #
-#     logit s_i = SHARED logit d_i + WITHIN max(0, logit r_i - logit r of the FIRST-th highest)
-#                 + LIKED min(0, l_i - min(KIND, l of the KIN-th highest)) + (1 - a) KINSHIP min(0, k_i - KINDRED)
-#                 + NAMED min(0, w_i - max w + SPREAD)
-#                 - UNLIKED (sum_j max(0, u_ij - APART))^2 + FITTING (f_i - max f) + PRESENT (b_i - max b),
+#     LIKED min(0, l_i - KIND) + NAMED min(0, w_i - max w + SPREAD) - UNLIKED (sum_j max(0, u_ij - APART))^2
+#     + FITTING (f_i - max f).
 #
-# the scores of regions diffused, and for a thing without colours times how much its place says (``Thing.placed``).
-# Unless a word or a like says what such a thing is, its regions also count times the probability of its best guess:
-# wrong guesses lead to other things. Boxes count as far as the drawing backs them (``backing``), in f ALONE
-# times as much as for words or several things; ALONE_NAMED times for a named thing, so that its kind hides it less.
-# `evaluate --protocol colours` measures FITTING and ALONE, `--protocol everyday --words` ALONE_NAMED and PRESENT.
-#
-# The likelier the drawing was misunderstood, the more kinship itself orders the photos: a is the share of kin, with k_i
-# above LIKELY, among the first KIN photos by the drawing. SHARED is 1 for a drawing without likes and words, which
-# know the kind better than diffusion does. Without a drawing words and scores of regions count in full: NAMED is 1, and
-# PRESENT 0, as boxes of the kind are what regions are fitted by.
-WITHIN, FIRST, SHARED = 0.35, 40, 0.5
-LIKED, KIND, KIN = 16.0, 0.85, 20
-KINSHIP, KINDRED, LIKELY = 8.0, 0.6, 0.4
-# Of several things, a liked photo may show only some: LIKED counts as a sixteenth, from KIND_OF_SEVERAL on, and the
-# drawing, diffused, in full.
+# Without a drawing NAMED is 1, and SPREAD 0.
+LIKED, KIND = 16.0, 0.85
+# Of several things, a liked photo may show only some: LIKED counts as a sixteenth, from KIND_OF_SEVERAL on.
 LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
-FITTING, ALONE, ALONE_NAMED, PRESENT = 8.0, 2.7, 3.0, 12.0
-# See ``backing``. `tests.benchmarks.clicks` measures BESIDE_LIKED.
-BACKING, BACKED, BESIDE_LIKED = 20, (0.4, 0.9), 0.3
+FITTING = 8.0
+# The best photos by a drawing, of which scores before diffusion say which was drawn.
+FIRST = 40
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 EXAMPLES = 5
 # The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows
@@ -257,17 +243,11 @@ def log_odds(scores: Floats, method: Method) -> NDArray[np.floating]:
     return np.asarray((scores - scores.max(initial=-np.inf)) / np.float32(_width(method)))
 
 
-def evidence_of_undiffused(before: Floats) -> NDArray[np.float64]:
-    """Returns the evidence of relation scores before diffusion (..., p), in their shape: of the FIRST best alone."""
+def above_first(before: Floats) -> NDArray[np.float64]:
+    """Returns by how much the log-odds of scores (..., p) exceed those of the FIRST-th highest, at least 0."""
     odds = logits(before)
     least = np.sort(odds, axis=-1)[..., -FIRST:][..., :1]
-    return np.asarray(WITHIN * np.maximum(odds - least, 0))
-
-
-def evidence_for_diffusion(scores: Floats, before: Floats, method: Method) -> NDArray[np.floating]:
-    """Returns the evidence, (p,), that makes diffused scores of a drawing count SHARED, and those before in full."""
-    kept = evidence_of_undiffused(before) if method == "rn" else np.float32(0)
-    return np.float32(1 - SHARED) * (kept - log_odds(scores, method))
+    return np.maximum(odds - least, 0)
 
 
 def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = False) -> Floats:
@@ -279,16 +259,6 @@ def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = F
     weight, least = (LIKED_OF_SEVERAL, KIND_OF_SEVERAL) if several else (LIKED, KIND)
     evidence: Floats = np.float32(weight) * np.minimum(likeness - np.float32(least), 0)
     return evidence if drawn else evidence + likeness - 1
-
-
-def evidence_of_kin(kinship: Floats, diffused_kinship: Floats, scores: Floats) -> Floats:
-    """Returns the evidence of liked photos, (p,), beside a drawing of one thing with these diffused scores, (p,)."""
-    least = np.sort(diffused_kinship)[-KIN:].min(initial=np.float32(KIND))
-    first = kinship[np.argsort(-scores, kind="stable")[:KIN]]
-    kin = (first > LIKELY).sum() / max(1, len(first))
-    of_kind: Floats = np.float32(LIKED) * np.minimum(diffused_kinship - least, 0)
-    undiffused: Floats = np.float32((1 - kin) * KINSHIP) * np.minimum(kinship - np.float32(KINDRED), 0)
-    return of_kind + undiffused
 
 
 def diffuse_kinship(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
@@ -313,32 +283,9 @@ def evidence_of_dislikes(likeness: Floats) -> Floats:
     return np.float32(-UNLIKED) * shared**2
 
 
-def evidence_of_fits(fits: Floats, weight: float) -> Floats:
-    """Returns the evidence, (p,), of the regions that fit a thing's place and colours best, with these scores."""
-    return np.asarray(np.float32(weight * FITTING) * (fits - fits.max(initial=-np.inf)))
-
-
-def evidence_of_boxes(presence: Floats, backed: float) -> Floats:
-    """Computes the log-odds that photos add whose boxes show a thing, (p,), for boxes that are ``backing``ed so far."""
-    return np.asarray(np.float32(PRESENT * backed) * (presence - presence.max(initial=0)))
-
-
-def backing(scores: Floats, of_kind: Floats, *, liked: bool = False) -> float:
-    """Computes how far the best photos by a drawing say that its boxes are of what is drawn, 0 to 1.
-
-    The drawing of a cow guesses sheep and horses too; a detector that knows no cows would find these. But then photos
-    without such boxes lead. The normalised discounted cumulative gain of how surely boxes are of the kind, (p,), in the
-    first BACKING photos by the scores, (p,), counts nothing up to BACKED[0], and all from BACKED[1] on; BESIDE_LIKED of
-    that beside liked photos, which say the kind themselves.
-    """
-    first = np.argsort(-scores, kind="stable")[:BACKING]
-    discounts = 1 / np.log2(np.arange(len(first)) + np.float32(2))
-    most = discounts @ np.sort(of_kind)[::-1][: len(first)]
-    if not most:
-        return 1.0
-    low, high = BACKED
-    backed = float(np.clip((discounts @ of_kind[first] / most - low) / (high - low), 0, 1))
-    return BESIDE_LIKED * backed if liked else backed
+def evidence_of_fits(fits: Floats) -> Floats:
+    """Returns the evidence, (p,), of the regions and boxes that fit what words name best, with these scores."""
+    return np.asarray(np.float32(FITTING) * (fits - fits.max(initial=-np.inf)))
 
 
 def shares_of(scores: Floats, method: Method) -> Floats:

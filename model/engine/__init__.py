@@ -1,17 +1,21 @@
 """Runs networks without PyTorch, numpy in, numpy out: ``surface`` defines engines, ``runtime`` runs ``graphs``."""
 
 from sketch_search.model.engine.config import (
+    FACTS,
     MAX_NAMES,
     METHODS,
     PRESETS,
+    TERMS,
     TWO_SIDED,
     UNCALIBRATED,
+    UNFITTED,
     Calibration,
     Method,
     Modality,
     ModelConfig,
     NetworkConfig,
     TwoSidedConfig,
+    Weights,
     ZseConfig,
     from_json,
     preset,

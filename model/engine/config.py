@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -70,6 +70,21 @@ def from_json(record: type[Record], text: str, title: str) -> Record:
 TOKENIZER_STRIDE = 16
 # With a larger weight, the other score would vanish in float32.
 MAX_FUSION = 1e6
+# What a search for one drawn thing adds up, and what it knows of the query (``model.search.terms``).
+TERMS = ("diffused", "pair", "word", "kinship", "kind", "region", "box", "presence")
+FACTS = ("always", "liked", "strange", "worded", "named", "coloured", "placed", "sure", "backed")
+Weights = dict[str, dict[str, Annotated[float, Field(ge=-MAX_FUSION, le=MAX_FUSION)]]]
+# Of a checkpoint that none were fitted for.
+UNFITTED: Weights = {
+    "diffused": {"always": 1.0, "liked*worded": 0.5, "liked": -0.5, "worded": -0.5},
+    "pair": {"always": 0.35},
+    "word": {"always": 0.25},
+    "kinship": {"strange": 8.0},
+    "kind": {"always": 16.0},
+    "region": {"placed*sure": 8.0},
+    "box": {"placed*backed": 64.8, "placed*named": 7.2},
+    "presence": {"backed": 12.0},
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ class Calibration:
     methods: trained ones: "rn" by the relation network, "ret" by the distance of [Ret], "fused" by both.
     best_method: by mAP@all on validation classes. fusion: in logit(relation score) - fusion * distance.
     diffusion: cosine in [-1, 1) from which photos share scores; None for none. variants: 1 to MAX_VARIANTS.
+    weights: of each of TERMS by FACTS, or by products of these, such as "placed*sure".
     """
 
     methods: tuple[Method, ...] = ("ret",)
@@ -86,6 +102,7 @@ class Calibration:
     fusion: float | None = None
     diffusion: float | None = None
     variants: int = MAX_VARIANTS
+    weights: Weights = field(default_factory=lambda: UNFITTED)
 
     def __post_init__(self) -> None:
         problems = []
@@ -99,6 +116,9 @@ class Calibration:
             problems.append("diffusion must lie in [-1, 1)")
         if not 1 <= self.variants <= MAX_VARIANTS:
             problems.append(f"variants must be 1 to {MAX_VARIANTS}")
+        known = {fact for of_term in self.weights.values() for facts in of_term for fact in facts.split("*")}
+        if unknown := {*self.weights} - {*TERMS} | known - {*FACTS}:
+            problems.append(f"weights name {', '.join(sorted(unknown))}; install a newer sketch-search")
         if problems:
             raise ModelError("unusable calibration: " + "; ".join(problems))
 

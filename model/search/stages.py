@@ -5,7 +5,7 @@
     find_photos      stage 2: photos of the best clusters, by vector; then pairs of tokens of the best photos, or for
                      several things regions of all candidates
     diffuse          photos that look alike share their scores
-    add_evidence     of places and colours, liked photos and words
+    add_evidence     of places, colours and boxes, liked photos and words (``terms``)
     leave_out        unwanted photos leave, with near duplicates that rank behind them; what looks like them moves back
     sort_photos      liked photos first, then by score
     find_duplicates  near duplicates fold into one
@@ -32,7 +32,7 @@ from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import SHORTLIST
 from sketch_search.model.search.candidates import Candidates, Gallery, Mask, Query, Scores, best_first, interleave
-from sketch_search.model.things import FIT
+from sketch_search.model.search.terms import facts_of, terms_of, weigh_terms
 
 # Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
 RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
@@ -111,7 +111,7 @@ class Ranking:
     """The result of ``rank``.
 
     photos: best first. candidates: the same and others, before diffusion; those with scores were scored by the method.
-    plan: as it was carried out; folding may need a longer ranking.
+    query, plan: as they were carried out; folding may need a longer ranking.
     sizes: (c,) how many photos of each cluster can be found. clusters: (c,) their scores; NaN for a cluster that was
         not compared. pairs: how many clusters and photos the method scored.
     unliked: the unwanted photos of the query. hidden_count: how many photos these hide together.
@@ -119,6 +119,7 @@ class Ranking:
 
     photos: Candidates
     candidates: Candidates
+    query: Query
     plan: Plan
     sizes: NDArray[np.int64]
     clusters: Scores
@@ -163,7 +164,8 @@ def rank(
         missing = results_needed - len(photos.results)
         if missing <= 0 or not (plan.fold or unliked) or not plan.results <= len(ranked) < sizes.sum():
             pairs += int(candidates.scored.sum())
-            return Ranking(photos, candidates, plan, sizes, by_cluster, pairs, unliked, len(ranked) - len(photos))
+            hidden_count = len(ranked) - len(photos)
+            return Ranking(photos, candidates, query, plan, sizes, by_cluster, pairs, unliked, hidden_count)
         # Near duplicates were folded, or photos hidden. A longer ranking has others for them.
         plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
 
@@ -342,7 +344,8 @@ def diffuse(matcher: Matcher, photos: Candidates, query: Query, plan: Plan) -> C
     if not photos.scored.all():
         expected = photos.by_vector if photos.promise is None else photos.promise
         before = ranking.estimate(np.nan_to_num(before), photos.scored, -expected, ret, threshold, method, weights)
-    return replace(photos, scores=matcher.diffuse(before[None], ret, method, weights=weights)[0], before=before)
+    after = ranking.diffuse(before[None], ret, threshold, method, weights)[0]
+    return replace(photos, scores=after, before=before)
 
 
 def _diffuse_regions(matcher: Matcher, photos: Candidates, query: Query, scores: Scores, count: int) -> Scores:
@@ -358,48 +361,32 @@ def _diffuse_regions(matcher: Matcher, photos: Candidates, query: Query, scores:
 
 
 def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan, *, drawn: bool) -> Candidates:
-    """Adds the evidence of what is wanted beside the drawing to the scores by it (``model.ranking.weigh``)."""
+    """Adds what is wanted beside the drawing to the scores by it (``model.ranking.weigh``); one thing by ``terms``."""
     if not len(photos):
         return photos
-    parts, several = list[Scores](), plan.method == "things"
-    if photos.likeness is not None:
+    parts, several, likeness = list[NDArray[np.floating]](), plan.method == "things", photos.likeness
+    if drawn and not several:
+        terms, facts = terms_of(photos, matcher, query), facts_of(photos, matcher, query)
+        evidence = weigh_terms(terms, facts, matcher.calibration.weights) - terms["diffused"]
+        # If the drawing is not the only part, the scores before diffusion are no guide.
+        before = photos.before if likeness is None and photos.by_word is None else None
+        return replace(photos, scores=ranking.weigh(photos.scores, evidence, plan.method), before=before)
+    if likeness is not None:
         if plan.diffuse and drawn:
             assert query.liked is not None
             kinship = matcher.kinship(query.liked, photos.vectors, query.mean)
-            spread = ranking.diffuse_kinship(kinship, photos.vectors, matcher.diffusion_threshold)
-            if several:
-                parts.append(ranking.evidence_of_likes(spread, several=True))
-            else:
-                parts.append(ranking.evidence_of_kin(kinship, spread, photos.scores))
-        else:
-            parts.append(ranking.evidence_of_likes(photos.likeness, drawn=drawn, several=several))
+            likeness = ranking.diffuse_kinship(kinship, photos.vectors, matcher.diffusion_threshold)
+        parts.append(ranking.evidence_of_likes(likeness, drawn=drawn, several=several))
     # Words of several things lead these to their regions instead; others, such as "beach", are of the whole photo.
     named = {thing.words for thing in query.things if thing.words}
     led = several and (named >= set(query.word) if isinstance(query.word, tuple) else bool(named))
     if photos.by_word is not None and not led:
         parts.append(ranking.evidence_of_words(photos.by_word, drawn=drawn))
-    if parts and drawn and plan.diffuse and photos.before is not None and not several:
-        parts.append(ranking.evidence_for_diffusion(photos.scores, photos.before, plan.method))
-    # If the drawing is not the only part, the scores before diffusion are no guide.
-    before = None if parts else photos.before
     if photos.region_scores is not None and not several:
-        assert photos.matched is not None
-        kinds, liked = photos.matched.of_kind.mean(axis=0), photos.likeness is not None
-        backed = 1.0 if named else ranking.backing(photos.scores, kinds, liked=liked)
-        alone = (ranking.ALONE_NAMED if named else ranking.ALONE) if drawn else 1
-        coloured = any(len(thing.colours) for thing in query.things)
-        guessed = drawn and not (named or coloured or liked) and matcher.engine.vocabulary is not None
-        sure = float(matcher.sureness(query.things).mean()) if guessed else 1.0
-        box_fits = FIT * photos.matched.box_fits.mean(axis=0)
-        fits = np.float32(sure) * (photos.region_scores - box_fits) + np.float32(alone * backed) * box_fits
-        # Without a drawing, fits are all that words say of boxes.
-        weight = 1.0 if coloured or not drawn else max(thing.placed for thing in query.things)
-        parts.append(ranking.evidence_of_fits(fits, weight))
-        if drawn:
-            parts.append(ranking.evidence_of_boxes(photos.matched.presence.mean(axis=0), backed))
+        parts.append(ranking.evidence_of_fits(photos.region_scores))
     if not parts:
         return photos
-    return replace(photos, scores=ranking.weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=before)
+    return replace(photos, scores=ranking.weigh(photos.scores, np.sum(parts, axis=0), plan.method), before=None)
 
 
 def leave_out(

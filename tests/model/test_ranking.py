@@ -114,17 +114,3 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     pairs = ranking.pairs_to_compare(tokens.ret)
     same = [(photo, earlier) for photo, earlier in pairs[ranking.sameness(tokens, pairs, grid) > ranking.SAME].tolist()]
     assert ranking.first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
-
-
-def test_boxes_count_as_far_as_the_first_photos_by_the_drawing_show_them() -> None:
-    scores = np.arange(40, 0, -1).astype(np.float32)
-    kinds = np.zeros((3, 40), np.float32)
-    kinds[0, :20] = kinds[1, 20:] = kinds[2, 1] = 1
-    low, high = ranking.BACKED
-    # The only photo with a box is the second: 1 / log2(3) of what it would be first.
-    expected = [1, 0, (1 / np.log2(3) - low) / (high - low)]
-    assert [ranking.backing(scores, of_kind) for of_kind in kinds] == pytest.approx(expected)
-    assert [ranking.backing(scores, of_kind, liked=True) for of_kind in kinds] == pytest.approx(
-        [ranking.BESIDE_LIKED * backed for backed in expected]
-    )
-    assert ranking.backing(scores, 0 * scores) == 1, "no kind to mislead"

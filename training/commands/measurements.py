@@ -78,6 +78,7 @@ _TRAINED_ON = f"""cross-data-set: sketchy (default), tuberlin or quickdraw; with
 _PROTOCOLS = (*tasks.PROTOCOLS, *tasks.REMEMBERED_PROTOCOLS, "parts", "parting")
 # "search" ranks as POST /search does by default.
 _METHODS = (*METHODS, "search")
+_PARTS = ("drawing", "liked", "worded")
 _DTYPES = ("auto", "int8", "float32", "bfloat16", "float16")
 
 
@@ -270,6 +271,24 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
     ready, figures = calibrate(network, validation, methods=methods, variants=variants)
     save_changed(ready, source, target)
     print(f"wrote {target}; mAP@all on validation classes: {figures}")
+
+
+@click.command()
+@source
+@target
+@option("--most N", "Drawings of each protocol (300).", click.IntRange(1), default=300)
+@option("--hidden N", "Search by every N-th also as if nobody had taught its kind (4).", click.IntRange(1), default=4)
+@option("--part NAME", f"Weights to fit: {', '.join(_PARTS)} (all).", click.Choice(_PARTS), multiple=True, name="parts")
+def rank(source: Path, target: Path, most: int, hidden: int, parts: tuple[str, ...]) -> None:
+    """Fit how much each term of a search for one thing counts, on validation and trained classes of all protocols."""
+    from sketch_search.training.evaluation import terms
+
+    check_target(target)
+    matcher = model.load(source)
+    searches, start = terms.collect(matcher, most, hidden), terms.matrix_of(matcher.calibration.weights)
+    fitted = terms.fit(searches, start, parts or _PARTS)
+    terms.save_weights(source, target, terms.weights_of(fitted))
+    print(f"{terms.describe(searches, start, fitted)}\n\nwrote {target}")
 
 
 @click.command()

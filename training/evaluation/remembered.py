@@ -195,17 +195,22 @@ def _divide_strokes(matcher: Matcher, strokes: Sequence[tuple[NDArray[np.float64
 def _coloured(gallery: Gallery, matcher: Matcher, task: RememberedTask, query: Remembered) -> dict[str, Floats]:
     """Scores all photos by each pen; an empty dict for a colourless thing."""
     (thing,) = query.things
-    exact = colour_of(task.photos[query.photo], thing)
-    seen = lab(np.array(exact) / 255)
-    if np.linalg.norm(seen[1:]) < _LEAST_CHROMA:
-        return {}
-    nearest = PENS[int(np.linalg.norm(lab(np.array(PENS) / 255) - seen, axis=1).argmin())]
     scores = dict[str, Floats]()
-    for way, pen in (("black pen", (0, 0, 0)), ("nearest pen", nearest), ("exact colour", exact)):
+    for way, pen in pens_of(task.photos[query.photo], thing).items():
         drawn = encode_things(matcher, matcher.preprocessing.drawing(on_paper(thing, pen)), variants=None)
         search = partial(search_things, gallery, matcher, drawn, _PAGE)
         scores |= {way: search().scores(len(task.photos)), f"{way}, places=no": search("no").scores(len(task.photos))}
     return scores
+
+
+def pens_of(photo: Picture, thing: Drawn) -> dict[str, Colour]:
+    """Returns the pens to draw a thing of a photo with; none for a colourless thing."""
+    exact = colour_of(photo, thing)
+    seen = lab(np.array(exact) / 255)
+    if np.linalg.norm(seen[1:]) < _LEAST_CHROMA:
+        return {}
+    nearest = PENS[int(np.linalg.norm(lab(np.array(PENS) / 255) - seen, axis=1).argmin())]
+    return {"black pen": (0, 0, 0), "nearest pen": nearest, "exact colour": exact}
 
 
 def colour_of(photo: Picture, thing: Drawn) -> Colour:

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sketch_search.model import Tokens, ranking
+from sketch_search.model import Tokens
 from sketch_search.model.engine import Floats
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import EXAMPLES, clearness, is_shown
@@ -185,7 +185,7 @@ def test_a_word_lifts_its_photos(
     searcher: Searcher, picture: Picture, way: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Diffusion counts as without a word, so that the word alone makes the difference.
-    monkeypatch.setattr(ranking, "SHARED", 1.0)
+    monkeypatch.setitem(searcher.matcher.calibration.weights["diffused"], "worded", 0.0)
     for word in searcher.matcher.words:
         best = best_by(searcher, word)[0]
         before, after = ids(find(searcher, picture, **way)), ids(find(searcher, picture, text=word, **way))
@@ -223,7 +223,7 @@ def by_clip(folder: Path, gallery: Path) -> Iterator[ByClip]:
 
 
 def test_a_text_lifts_the_photo_that_shows_it_most(by_clip: ByClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "SHARED", 1.0)
+    monkeypatch.setitem(by_clip.matcher.calibration.weights["diffused"], "worded", 0.0)
     for text in (TEXT, "שלום"):
         vector, embeddings = by_clip.towers.read(by_clip.entry, text).vector, by_clip.index.embeddings
         assert vector is not None

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.model.engine import Projection, Tokens, unit
+from sketch_search.model.engine import UNFITTED, Projection, Tokens, unit
 from sketch_search.model.engine.tokens import unpack
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.ranking import evidence_of_fits, weigh
+from sketch_search.model.ranking import weigh
 from sketch_search.model.search import encode_things, name_things, sketch_of
 from sketch_search.model.search.drawings import SURE, SURE_BESIDE
 from sketch_search.model.things import PLACES, Thing
@@ -191,7 +191,8 @@ def test_one_thing_is_searched_for_as_a_whole_and_where_it_stands(regional: Sear
         assert (anywhere.method, anywhere.placed, anywhere.region_grid) == ("fused", False, None)
         directions = searcher.matcher.thing_directions(things)
         matched = match(things, directions, *regional.index.photo_regions(np.arange(PHOTOS)), PLACES)
-        evidence = evidence_of_fits(sure * matched.diffused(directions)[0], things[0].placed)
+        fits = matched.diffused(directions)[0]
+        evidence = UNFITTED["region"]["placed*sure"] * sure * things[0].placed * (fits - fits.max())
         before = {result.id: result.raw_score for result in anywhere.results}
         scores = np.array([before[photo] for photo in regional.index.ids.tolist()], np.float32)
         expected = dict(zip(regional.index.ids.tolist(), weigh(scores, evidence, "fused").tolist(), strict=True))

@@ -1,0 +1,116 @@
+"""Scores photos for the drawing of one thing: terms of each photo, weighed by facts of the query.
+
+    log-odds of a photo = sum over terms t and facts f of weight_tf term_t(photo) fact_f(query)
+
+A query that lacks a part lacks its terms. The weights are the checkpoint's (``model.engine.Calibration``); `python -m
+training rank` fits them on all protocols at once.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketch_search.model import ranking
+from sketch_search.model.engine import Floats, Weights
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.search.candidates import Candidates, Query
+from sketch_search.model.things import FIT
+
+Columns: TypeAlias = dict[str, NDArray[np.floating]]
+# Photos are of the kind of liked ones from this kinship on, or this diffused one, but KIN photos at least, and of the
+# kind of words if their scores are so near the best: the drawing orders these.
+KINDRED, KIND, KIN, SPREAD = 0.6, 0.85, 20, 5.0
+# A drawing's first photos say whether boxes are of what is drawn, and with less kinship, how strange liked photos are.
+BACKING, BACKED, BESIDE_LIKED, LIKELY = 20, (0.4, 0.9), 0.3, 0.4
+
+
+def terms_of(photos: Candidates, matcher: Matcher, query: Query) -> Columns:
+    """Computes the terms of photos whose scores are diffused, (m,) each.
+
+    diffused: the log-odds of the score; pair: how far those before exceed those of the 40th photo. word: how far the
+    score by the words lies below the best. kinship, kind: the same of the kinship with liked photos
+    (``Matcher.kinship``), and of the diffused one. region, box, presence, below the best: how well regions show the
+    thing where it was drawn and in its colours, as cosines; how well a box does; and how surely any box shows it.
+    """
+    terms: Columns = {"diffused": ranking.log_odds(photos.scores, query.method)}
+    if photos.before is not None and query.method == "rn":
+        terms["pair"] = ranking.above_first(photos.before)
+    if photos.by_word is not None:
+        terms["word"] = np.minimum(photos.by_word - photos.by_word.max(initial=-np.inf) + np.float32(SPREAD), 0)
+    if photos.likeness is not None:
+        likeness, least = photos.likeness, KIND
+        if photos.before is not None:
+            kinship = kinship_of(photos, matcher, query)
+            terms["kinship"] = np.minimum(kinship - np.float32(KINDRED), 0)
+            likeness = ranking.diffuse_kinship(kinship, photos.vectors, matcher.diffusion_threshold)
+            least = float(np.sort(likeness)[-KIN:].min(initial=KIND))
+        terms["kind"] = np.minimum(likeness - np.float32(least), 0)
+    if photos.matched is not None and photos.region_scores is not None:
+        fits, presence = (of.mean(axis=0) for of in (photos.matched.box_fits, photos.matched.presence))
+        columns = {"region": photos.region_scores - np.float32(FIT) * fits, "box": fits, "presence": presence}
+        terms |= {name: column - column.max(initial=-np.inf) for name, column in columns.items()}
+    return terms
+
+
+def facts_of(photos: Candidates, matcher: Matcher, query: Query) -> dict[str, float]:
+    """Returns what is known of a query by one thing, 0 to 1, before its ``terms_of`` photos are added up.
+
+    liked, worded: whether likes or words go with diffused scores. strange: how many of its first photos are not kin to
+    liked ones. named, coloured: whether a word says what it is, and whether it has colours. placed: how much its place
+    says (``Thing.placed``), all with colours. sure: how probable its best guess is, if nothing else says what regions
+    show. backed: how far its first photos say that boxes are of what is drawn (``backing``), less beside liked ones,
+    which say the kind themselves.
+    """
+    liked, things = photos.likeness is not None, query.things
+    facts: dict[str, float] = {"always": 1.0}
+    if photos.before is not None:
+        facts |= {"liked": float(liked), "worded": float(photos.by_word is not None)}
+        if liked:
+            first = kinship_of(photos, matcher, query)[np.argsort(-photos.scores, kind="stable")[:BACKING]]
+            facts["strange"] = float((first <= LIKELY).mean())
+    if photos.matched is not None and things:
+        named, coloured = any(thing.words for thing in things), any(len(thing.colours) for thing in things)
+        facts |= {"named": float(named), "coloured": float(coloured)}
+        facts["placed"] = 1.0 if coloured else max(thing.placed for thing in things)
+        guessed = not (named or coloured or liked) and matcher.engine.vocabulary is not None
+        facts["sure"] = float(matcher.sureness(things).mean()) if guessed else 1.0
+        backed = backing(photos.scores, photos.matched.of_kind.mean(axis=0))
+        facts["backed"] = 1.0 if named else BESIDE_LIKED * backed if liked else backed
+    return facts
+
+
+def kinship_of(photos: Candidates, matcher: Matcher, query: Query) -> Floats:
+    """Returns the kinship of photos with the liked ones, (m,) at most 1."""
+    assert query.liked is not None
+    return matcher.kinship(query.liked, photos.vectors, query.mean)
+
+
+def backing(scores: Floats, of_kind: Floats) -> float:
+    """Computes how far the best photos by a drawing say that its boxes are of what is drawn, 0 to 1.
+
+    The drawing of a cow guesses sheep and horses too; a detector that knows no cows would find these. But then photos
+    without such boxes lead. The normalised discounted cumulative gain of how surely boxes are of the kind, (m,), in the
+    first BACKING photos by the scores, (m,), counts nothing up to BACKED[0], and all from BACKED[1] on.
+    """
+    first = np.argsort(-scores, kind="stable")[:BACKING]
+    discounts = 1 / np.log2(np.arange(len(first)) + np.float32(2))
+    most = discounts @ np.sort(of_kind)[::-1][: len(first)]
+    low, high = BACKED
+    return float(np.clip((discounts @ of_kind[first] / most - low) / (high - low), 0, 1)) if most else 1.0
+
+
+def weigh_terms(terms: Columns, facts: Mapping[str, float], weights: Weights) -> NDArray[np.float64]:
+    """Adds up terms, (m,) each, by the weights that facts and their products give them: log-odds, (m,)."""
+    total = np.zeros(len(terms["diffused"]))
+    for term, column in terms.items():
+        for names, weight in weights.get(term, {}).items():
+            total += column * weight * product_of(facts, names)
+    return total
+
+
+def product_of(facts: Mapping[str, float], names: str) -> float:
+    """Multiplies facts, such as "placed*sure"; those that are not known are 0."""
+    return math.prod(facts.get(name, 0.0) for name in names.split("*"))

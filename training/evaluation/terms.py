@@ -1,0 +1,296 @@
+"""Fits how much each term of a search counts (``model.search.terms``), on all protocols at once, as it is served."""
+
+import copy
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from sketch_search.model.engine import TERMS, Calibration, Floats, Weights, from_json, read_metadata, to_json
+from sketch_search.model.limits import Places
+from sketch_search.model.matcher import Matcher
+from sketch_search.model.search import PhotoGallery, encode_things, gallery_of, search_things
+from sketch_search.model.search.stages import diffuse
+from sketch_search.model.search.terms import facts_of, product_of, terms_of
+from sketch_search.model.torch.checkpoint import replacing
+from sketch_search.training.corpus import Picture, find_drawn_photos, rows_by_label
+from sketch_search.training.evaluation.figures import bootstrap, relevance
+from sketch_search.training.evaluation.remembered import on_paper, pens_of
+from sketch_search.training.evaluation.scoring import encode_pictures
+from sketch_search.training.tasks import UNSEEN, Drawn, read_remembered, read_task
+
+_COUNTED = ("diffused", "pair", "region", "box", "presence")
+# What the weights of each term may depend on, for a drawing alone, and with likes or a word.
+PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "drawing": {
+        "region": ("placed", "placed*sure", "placed*sure*backed"),
+        "box": ("placed*backed", "placed*sure*backed"),
+        "presence": ("backed", "sure*backed"),
+    },
+    "liked": dict.fromkeys(_COUNTED, ("liked", "strange")) | dict.fromkeys(("kinship", "kind"), ("always", "strange")),
+    "worded": dict.fromkeys(_COUNTED, ("worded", "placed*worded")) | {"word": ("always",)},
+}
+_NAMES = (fact for terms in PARTS.values() for facts in terms.values() for fact in facts)
+FACTORS = tuple(dict.fromkeys(("always", *_NAMES, "liked*worded", "placed*named")))
+#: The weights of terms by FACTORS, (t, f), and figures of searches, (s, 4).
+Matrix: TypeAlias = NDArray[np.float64]
+# Photos of each search that the fit sees: the best ones by each term, and by the weights that are served.
+_BEST, _FIRST = 40, 60
+# The length of the first step, in units of the terms' spreads, of the last, and how many there are; how many weights go
+# together at most, and the least gain for which they do.
+_STEPS, _TOGETHER, _LEAST = (1.0, 0.05, 2500), 3, 3e-5
+# How much a group's precision@10, its precision@20, its drawn photos as the first and those on a page of _PAGE gain or
+# lose, and how much a loss counts beside a gain.
+_SHARES, _PAGE, _LOSS = np.array([[0.4, 0.0], [0.6, 0.0], [0.0, 0.2], [0.0, 0.3]]), 20, 6.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A drawing of one thing. sketch: for "colours" what is drawn in the place of a photo, by this pen.
+
+    right: (p,) the photos of its class. drawn: the photo that was drawn, or -1.
+    """
+
+    protocol: str
+    sketch: Picture | Drawn
+    right: NDArray[np.bool_]
+    drawn: int
+    pen: tuple[int, ...] = (0, 0, 0)
+
+    @property
+    def label(self) -> str:
+        return self.sketch.sketch.label if isinstance(self.sketch, Drawn) else self.sketch.label
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search. group: what is measured together. terms: (m, t). facts: (f,), of FACTORS. right, drawn: (m,)."""
+
+    group: str
+    label: str
+    terms: Floats
+    facts: Floats
+    right: NDArray[np.bool_]
+    drawn: NDArray[np.bool_]
+
+
+def read_asked(most: int) -> Iterator[tuple[tuple[Picture, ...], list[Asked]]]:
+    """Reads the photos of each protocol and ``most`` drawings at most, of validation and trained classes alone."""
+    chance = np.random.default_rng(0)
+    for protocol in ("everyday", "everything", "fine-grained"):
+        task = read_task(protocol, None if protocol == "everyday" else "val")
+        sketches, right, drawn = task.corpus.sketches, relevance(task.corpus), find_drawn_photos(task.corpus)
+        names = [f"{protocol}, new" if s.label in task.groups.get(UNSEEN, ()) else protocol for s in sketches]
+        for name in dict.fromkeys(names):
+            rows = chance.permutation(np.flatnonzero(np.array(names) == name))[:most].tolist()
+            yield task.corpus.photos, [Asked(name, sketches[row], right[row], int(drawn[row])) for row in rows]
+    remembered = read_remembered("colours")
+    for number in chance.permutation(len(remembered.queries))[:most].tolist():
+        query = remembered.queries[number]
+        (thing,) = query.things
+        right = np.array([thing.sketch.label in kinds for kinds in remembered.kinds])
+        pens = {"black pen": (0, 0, 0)} | pens_of(remembered.photos[query.photo], thing)
+        asked = [
+            Asked(f"colours, {pen}", thing, right, query.photo, pens[pen])
+            for pen in ("black pen", "nearest pen")
+            if pen in pens
+        ]
+        yield remembered.photos, asked
+
+
+def collect(matcher: Matcher, most: int, hidden: int) -> list[Searched]:
+    """Searches by so many drawings of each protocol in all ways, by every ``hidden``-th also as if nobody taught it."""
+    searches, galleries = list[Searched](), dict[tuple[Picture, ...], PhotoGallery]()
+    for photos, queries in read_asked(most):
+        if photos not in galleries:
+            galleries = {photos: gallery_of(encode_pictures(matcher, photos, "photo", boxes=True), matcher)}
+        gallery = galleries[photos]
+        for number, asked in enumerate(tqdm(queries, desc=queries[0].protocol, unit="query", disable=None)):
+            searches += search(gallery, matcher, asked)
+            if number % hidden == 0 and not isinstance(asked.sketch, Drawn):
+                unknowing = without_guess(matcher, asked.label)
+                blind = copy.copy(gallery)
+                blind._matcher = unknowing
+                searches += search(blind, unknowing, asked, ", hidden")
+    return searches
+
+
+def without_guess(matcher: Matcher, label: str) -> Matcher:
+    """Returns a matcher that never guesses what a class shows; the same one if it has no word for it."""
+    vocabulary, word = matcher.engine.vocabulary, matcher.book.of_class(label)
+    if vocabulary is None or word is None:
+        return matcher
+    hidden = np.isin(vocabulary.drawn, matcher.book.widen((word,)))
+    biases = np.where(hidden, np.float32(-1e4), vocabulary.sketch_biases)
+    without = copy.copy(matcher)
+    without.engine = copy.copy(matcher.engine)
+    without.engine.vocabulary = replace(vocabulary, sketch_biases=biases)
+    return without
+
+
+def search(gallery: PhotoGallery, matcher: Matcher, asked: Asked, hidden: str = "") -> Iterator[Searched]:
+    """Searches by a drawing alone, with its word, anywhere if it has a place, and after + on a photo of its class."""
+    if isinstance(asked.sketch, Drawn):
+        drawing = matcher.preprocessing.drawing(on_paper(asked.sketch, asked.pen))
+    else:
+        drawing = matcher.preprocessing.drawing(matcher.open(asked.sketch.path, "sketch"))
+    things, word = encode_things(matcher, drawing, variants=None), matcher.book.of_class(asked.label)
+    ways: dict[str, dict[str, Any]] = {"drawing": {}, "+": {}}
+    if word is not None:
+        ways["word"] = {"text": matcher.words[word]}
+    if isinstance(asked.sketch, Drawn):
+        ways["anywhere"] = {}
+    for way, options in ways.items():
+        if way == "+" and not options:
+            continue
+        places: Places = "no" if way == "anywhere" else "auto"
+        ranking = search_things(gallery, matcher, things, _PAGE, places, **options)
+        query = ranking.query
+        if query.method == "things":
+            # The word was taken for a further thing.
+            continue
+        if way == "drawing":
+            ids = ranking.photos.ids
+            of_class = np.flatnonzero(asked.right[ids] & (ids != asked.drawn))[:1]
+            ways["+"] |= {"liked": ranking.photos[of_class]} if len(of_class) else {}
+        photos = diffuse(matcher, ranking.candidates, query, ranking.plan)
+        facts, terms = facts_of(photos, matcher, query), terms_of(photos, matcher, query)
+        columns = np.stack([terms.get(term, np.zeros(len(photos))) for term in TERMS], axis=1).astype(np.float32)
+        products, bare = (
+            np.array([product_of(of_query, names) for names in FACTORS], np.float32)
+            for of_query in (facts, facts | {"backed": 1.0})
+        )
+        others = ~np.isin(photos.ids, query.liked_ids)
+        drawn = photos.ids == asked.drawn
+        right = (asked.right[photos.ids] | drawn)[others]
+        if right.any() and not right.all():
+            # Few hidden ones have a word or a like.
+            group = f"{asked.protocol}, {way}{hidden if way == 'drawing' else ''}"
+            yield Searched(group, asked.label, columns[others], products, right, drawn[others])
+            if way == "drawing" and not hidden:
+                no_boxes = columns[others] * ~np.isin(TERMS, ("box", "presence"))
+                yield Searched(f"{asked.protocol}, no boxes", asked.label, no_boxes, bare, right, drawn[others])
+
+
+class _Batch:
+    """The photos of searches that may be first, as (s, p, t) terms, and (s, p) what is right."""
+
+    def __init__(self, searches: Sequence[Searched], start: Matrix) -> None:
+        self.groups = rows_by_label(s.group for s in searches)
+        chosen = [_first_photos(s, start) for s in searches]
+        shape = len(searches), max(map(len, chosen))
+        self._terms, self._there = np.zeros((*shape, len(TERMS)), np.float32), np.full(shape, -np.inf, np.float32)
+        self._right, self._drawn = np.zeros((2, *shape), np.bool_)
+        for row, (s, few) in enumerate(zip(searches, chosen, strict=True)):
+            self._terms[row, : len(few)], self._there[row, : len(few)] = s.terms[few], 0
+            self._right[row, : len(few)], self._drawn[row, : len(few)] = s.right[few], s.drawn[few]
+        self._facts = np.stack([s.facts for s in searches])
+        self._most = np.minimum(np.array([[s.right.sum()] for s in searches]), [10, _PAGE])
+        self._is_drawn = np.array([s.drawn.any() for s in searches])
+        self.spreads = [float(of[of != 0].std()) or 1.0 if of.any() else 1.0 for of in self._terms.T]
+        self.before = self.figures(start)
+
+    def figures(self, weights: Matrix) -> Matrix:
+        """Returns precision@10 and @20, and whether the drawn photo is first, and on a page; NaN without: (s, 4)."""
+        of_term = (self._facts @ weights.T.astype(np.float32))[..., None]
+        page = np.argsort(-(self._terms @ of_term)[..., 0] - self._there, axis=1, kind="stable")[:, :_PAGE]
+        right, drawn = (np.take_along_axis(of, page, axis=1) for of in (self._right, self._drawn))
+        precision = np.stack([right[:, :10].sum(axis=1), right.sum(axis=1)], axis=1) / self._most
+        found = np.where(self._is_drawn, [drawn[:, 0], drawn.any(axis=1)], np.nan).T
+        return np.concatenate([precision, found], axis=1)
+
+    def worth(self, weights: Matrix) -> float:
+        """Adds up what groups gain, by the roots of their sizes; a loss counts _LOSS times."""
+        more, worth = np.nan_to_num(self.figures(weights) - self.before) @ _SHARES, 0.0
+        for rows in self.groups.values():
+            gains = more[rows].mean(axis=0)
+            worth += len(rows) ** 0.5 * float(np.where(gains < 0, _LOSS * gains, gains).sum())
+        return float(worth / np.sqrt([len(rows) for rows in self.groups.values()]).sum())
+
+
+def _first_photos(s: Searched, start: Matrix) -> NDArray[np.int64]:
+    best = np.argsort(-s.terms, axis=0, kind="stable")[:_BEST].ravel()
+    first = np.argsort(-(s.terms @ (start @ s.facts)), kind="stable")[:_FIRST]
+    return np.unique([*best, *first, *np.flatnonzero(s.drawn)])
+
+
+def fit(searches: Sequence[Searched], start: Matrix, parts: Collection[str] = tuple(PARTS)) -> Matrix:
+    """Fits the weights of some of PARTS, (t, f), from those that are served on, so that no group of searches loses.
+
+    A few weights at a time go a random way if groups gain by it more than others lose (``_Batch.worth``), less and less
+    far; then each goes back if that costs nothing. That of diffused scores stays, since orders have no scale.
+    """
+    batch, found, worth, chance = _Batch(searches, start), start.copy(), 0.0, np.random.default_rng(0)
+    moves = [
+        (TERMS.index(term), FACTORS.index(factor))
+        for part in parts
+        for term, factors in PARTS[part].items()
+        for factor in factors
+    ]
+    for step in np.geomspace(*_STEPS):
+        tried = found.copy()
+        for number in chance.choice(len(moves), chance.integers(1, _TOGETHER + 1), replace=False):
+            term, factor = moves[number]
+            tried[term, factor] += step * chance.standard_normal() / batch.spreads[term]
+        if (now := batch.worth(tried)) >= worth + _LEAST:
+            found, worth = tried, now
+    for place in moves * 2:
+        tried = found.copy()
+        tried[place] = start[place]
+        if (now := batch.worth(tried)) >= worth - _LEAST:
+            found, worth = tried, now
+    return found
+
+
+def describe(searches: Sequence[Searched], start: Matrix, weights: Matrix) -> str:
+    """Writes what weights change for each group of searches, and what leaving each term out then costs it.
+
+    Figures are precision@20 and the share of drawn photos on a page, with 95% intervals of the first.
+    """
+    batch = _Batch(searches, start)
+    before, after = batch.before, batch.figures(weights)
+
+    def cell(change: Matrix) -> str:
+        (of_page,), found = bootstrap(change[:, 1:2]), change[~np.isnan(change[:, 3]), 3]
+        interval = f"{of_page.value:+.3f} ({of_page.low:+.3f} to {of_page.high:+.3f})"
+        return f"{interval}; {found.mean():+.3f}" if len(found) else interval
+
+    lines = ["| searches | | served | with these weights |", "|---|---|---|---|"]
+    for name, rows in batch.groups.items():
+        lines.append(f"| {name} | {len(rows)} | {before[rows, 1].mean():.3f} | {cell(after[rows] - before[rows])} |")
+    lines += ["", f"| without | weights | {' | '.join(batch.groups)} |", "|---" * (2 + len(batch.groups)) + "|"]
+    for term, of_term in weights_of(weights).items():
+        left = weights.copy()
+        left[TERMS.index(term)] = 0
+        less = batch.figures(left) - after
+        written = ", ".join(f"{names} {weight:g}" for names, weight in of_term.items())
+        lines.append(f"| {term} | {written} | {' | '.join(cell(less[rows]) for rows in batch.groups.values())} |")
+    return "\n".join(lines)
+
+
+def matrix_of(weights: Weights) -> Matrix:
+    """Returns the weights of TERMS by FACTORS."""
+    return np.array([[weights.get(term, {}).get(names, 0.0) for names in FACTORS] for term in TERMS])
+
+
+def weights_of(matrix: Matrix) -> Weights:
+    """Returns weights as a checkpoint keeps them, without zeros."""
+    written = {
+        term: {names: round(float(weight), 4) for names, weight in zip(FACTORS, of_term, strict=True) if weight}
+        for term, of_term in zip(TERMS, matrix, strict=True)
+    }
+    return {term: of_term for term, of_term in written.items() if of_term}
+
+
+def save_weights(source: Path, target: Path, weights: Weights) -> None:
+    """Writes a checkpoint with other weights of terms, and nothing else changed."""
+    metadata = read_metadata(source)
+    calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
+    metadata["calibration"] = to_json(replace(calibration, weights=weights))
+    with replacing(target) as partial:
+        save_file(load_file(source), partial, metadata)
