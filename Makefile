@@ -31,7 +31,7 @@ test coverage soak: export OMP_NUM_THREADS := 1
 # Otherwise, if the environment forbids caches of bytecode, every program that a test starts compiles what it imports.
 test coverage soak: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install test coverage demo containers bench figures gpu peers papers pictures soak dist lock clean
+.PHONY: help install test coverage demo containers bench figures gpu mutants peers papers pictures soak dist lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -102,6 +102,9 @@ papers: $(STAMP) ## train and measure the tables of all papers, for days, and wr
 		$(BIN)/python -m training table $$name --sheets docs/research/runs \
 			$$(grep -q "begin: table $$name " $$page && echo --page $$page) || failed=1; \
 	done; test -z "$$failed"
+
+mutants: $(STAMP) ## alter operators in the modules that score photos, and count how often tests fail
+	$(BIN)/python -m tests.mutants
 
 soak: $(STAMP) ## long tests: 200 kills, 10,000 requests, swaps under load, fuzzers; writes their table to docs/speed.md
 	@rm -rf build/soak
