@@ -202,9 +202,9 @@ class Shown:
         same = {name: lines[0][name] for name in shown[1:] if 1 == len({line.get(name) for line in lines}) < len(lines)}
         shown = [name for name in shown if name not in same]
         body = markdown_table([shown, *([line.get(name, "") for name in shown] for line in lines)])
-        # A row says itself what it was trained on.
-        about = [sentence for row in self.rows for sentence in row["about"] if not sentence.startswith("valid for")]
-        said = dict.fromkeys(sentence[0].upper() + sentence[1:] for sentence in about)
+        # A row says itself what it was trained on, and evaluate the rest.
+        texts = (re.split("(?:^|; )(?:this|name|valid) ", text)[0] for row in self.rows for text in row["about"])
+        said = dict.fromkeys(text[0].upper() + text[1:] for text in texts if text)
         left = "; ".join(name + f" ({why})" * bool(why) for name, why in self.missing.items())
         notes = [*said, *([f"Not run: {left}"] if left else [])]
         head = f"{self.table.title}; ± is half of the 95% interval over queries."
