@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from sketch_search.model import ranking
 from sketch_search.model.engine import Floats, Weights
 from sketch_search.model.matcher import Matcher
+from sketch_search.model.ranking import KIND, SPREAD
 from sketch_search.model.search.candidates import Candidates, Query
 from sketch_search.model.things import FIT
 
 Columns: TypeAlias = dict[str, NDArray[np.floating]]
-# Photos are of the kind of liked ones from this kinship on, or this diffused one, but KIN photos at least, and of the
-# kind of words if their scores are so near the best: the drawing orders these.
-KINDRED, KIND, KIN, SPREAD = 0.6, 0.85, 20, 5.0
+# Photos are of the kind of liked ones from this kinship on, or KIND of the diffused one, but KIN photos at least: the
+# drawing orders these.
+KINDRED, KIN = 0.6, 20
 # A drawing's first photos say whether boxes are of what is drawn, and with less kinship, how strange liked photos are.
 BACKING, BACKED, BESIDE_LIKED, LIKELY = 20, (0.4, 0.9), 0.3, 0.4
 
@@ -71,7 +72,7 @@ def facts_of(photos: Candidates, matcher: Matcher, query: Query) -> dict[str, fl
         if liked:
             first = kinship_of(photos, matcher, query)[np.argsort(-photos.scores, kind="stable")[:BACKING]]
             facts["strange"] = float((first <= LIKELY).mean())
-    if photos.matched is not None and things:
+    if photos.matched is not None:
         named, coloured = any(thing.words for thing in things), any(len(thing.colours) for thing in things)
         facts |= {"named": float(named), "coloured": float(coloured)}
         facts["placed"] = 1.0 if coloured else max(thing.placed for thing in things)

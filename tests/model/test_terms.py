@@ -9,14 +9,13 @@ import pytest
 from sketch_search.model import Matcher
 from sketch_search.model.engine import FACTS, TERMS, UNFITTED, Calibration, Tokens
 from sketch_search.model.errors import ModelError
-from sketch_search.model.ranking import diffuse, diffuse_kinship, logits
+from sketch_search.model.ranking import SPREAD, diffuse, diffuse_kinship, logits
 from sketch_search.model.search import Candidates, Query
 from sketch_search.model.search.terms import (
     BACKED,
     BESIDE_LIKED,
     KINDRED,
     LIKELY,
-    SPREAD,
     backing,
     facts_of,
     kinship_of,
