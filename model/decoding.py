@@ -3,6 +3,7 @@
 ``python -m`` of this module is the program of these processes: it decodes pictures from standard input until that ends.
 """
 
+import importlib
 import io
 import json
 import math
@@ -603,12 +604,18 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
             file = LargeFile(_Asked(requests, replies, request["size"], first), _PART)
             if (preprocessing := request["job"]["preprocessing"]) is not None:
                 request["job"]["preprocessing"] = Preprocessing(**preprocessing)
+            if request["job"]["drawing"]:
+                # It reads strokes. Beside the memory that an earlier picture left taken, the limit has no room for it.
+                importlib.import_module("pydantic.type_adapter")
             try:
                 with ProcessLimits(**request["limits"]).applied() as declare:
                     job = Job(**request["job"])
                     by_parts = request["size"] > _WHOLE and not job.sent
                     opened = job.run(file if by_parts else images.read_whole(file), declare)
             except Exception as error:
+                if type(error) is ImportError:
+                    # The same for decoders of rare formats: a new process has room.
+                    return
                 _send_error(replies, error)
             else:
                 _send_picture(replies, opened)

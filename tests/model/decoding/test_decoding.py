@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sketch_search.model import errors
-from sketch_search.model.decoding import READY, Decoders, FileInParts, Job, ProcessLimits
+from sketch_search.model.decoding import READY, Decoders, DecodingProcess, FileInParts, Job, ProcessLimits
 from sketch_search.model.images import Preprocessing, open_image
 from tests.pictures import ODD_FILES, drawing, encoded, photo
 from tests.programs import peak, started_python, wait_until
@@ -147,6 +148,20 @@ def padded(data: bytes, padding: bytes, more: int) -> FileInParts:
         return picture + padding * (min(count, len(data) + more - start) - len(picture))
 
     return FileInParts(len(data) + more, read)
+
+
+@LINUX
+def test_strokes_are_read_where_an_earlier_picture_has_left_no_memory_to_load_what_reads_them() -> None:
+    strokes, star = b'[{"points": [[0.2, 0.2], [0.5, 0.5]]}]', encoded(drawing("star"))
+    job = Job.preparing(Preprocessing(96), "sketch", drawing=True)
+    process = DecodingProcess()
+    process.run((job, AMPLE, FileInParts.of(star)))
+    taken = int(re.findall(r"VmData:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[0]) << 10
+    narrow = replace(AMPLE, memory=taken + (1 << 20))
+    read = process.run((replace(job, strokes=len(strokes)), narrow, FileInParts.of(star + strokes))).drawing
+    process.close()
+    assert read is not None
+    assert [len(stroke.points) for stroke in read.strokes] == [2]
 
 
 def test_a_process_that_was_killed_is_replaced(decoders: Decoders) -> None:
