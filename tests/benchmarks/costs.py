@@ -121,7 +121,8 @@ def least(rows: Sequence[Row]) -> Row:
 def served(program: Sequence[str], file: Path, variables: Mapping[str, str], searches: int) -> tuple[list[Row], str]:
     """Measures a server: to its first answer, its own memory after searches and after an explanation, and sketches."""
     sketch = file.read_bytes()
-    drawn = turned([sketch], searches + 1)
+    turns = turned([sketch], 7 * searches + 1)
+    drawn, threes = turns[: searches + 1], [turns[n : n + 3] for n in range(searches + 1, len(turns), 3)]
     begun = time.perf_counter()
     command = [*program, "serve", "--port", "0"]
     with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
@@ -133,6 +134,8 @@ def served(program: Sequence[str], file: Path, variables: Mapping[str, str], sea
                     time.sleep(0.01)
                 ready = time.perf_counter() - begun
                 answers = [client.post("/search", content=one).raise_for_status() for one in drawn]
+                at_once = [searched(client, three) for three in threes[::2]]
+                grown = [[searched(client, three[:count]) for count in (1, 2, 3)][-1] for three in threes[1::2]]
                 own = memory(process.pid)["RssAnon"]
                 by_it = "`sketch-search search`, answered by that server"
                 asked = [run(by_it, [*program, "search", str(file)], variables) for _ in range(ROUNDS)]
@@ -158,11 +161,19 @@ def served(program: Sequence[str], file: Path, variables: Mapping[str, str], sea
     for part, name in (("encode", "a sketch, encoded by that server"), ("total", "a search, answered by it")):
         spent = [answer.json()["timings_ms"][part] for answer in answers[1:]]
         rows.append({"what": name, "seconds": float(np.median(spent)) / 1000})
+    rows.append({"what": "a search of three things at once", "seconds": float(np.median(at_once))})
+    rows.append({"what": "of three things, searched also after each of them", "seconds": float(np.median(grown))})
     waited = float(np.median([answer.elapsed.total_seconds() for answer in located[1:]]))
     rows.append(
         {"what": f"where {len(best)} photos show it, the first picture of why, answered by it", "seconds": waited}
     )
     return rows, by
+
+
+def searched(client: httpx.Client, things: Sequence[bytes]) -> float:
+    """Searches by the things of one drawing, and returns the seconds that the server says."""
+    answer = client.post("/search", files=[("file", thing) for thing in things]).raise_for_status().json()
+    return float(answer["timings_ms"]["total"]) / 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
