@@ -187,8 +187,8 @@ def measured(command: str, root: Path, kept: Path) -> Any:
     except OSError as error:
         raise ModelError(f"`{command}` needs {error.filename}, which cannot be read") from error
     # What trains and measures calls neither indexer nor service.
-    own = ("model", "training")
-    key = [command, *digests, code_digest(*own, *(("indexer", "service") if benches else ()))]
+    packages = ("model", "training")
+    key = [command, *digests, code_digest(*packages, *(("indexer", "service") if benches else ()))]
     if kept.exists() and (record := json.loads(kept.read_text(encoding="utf-8")))["key"] == key:
         return record
     print(f"running {command}", file=sys.stderr, flush=True)

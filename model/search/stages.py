@@ -32,7 +32,7 @@ from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import SHORTLIST
 from sketch_search.model.search.candidates import Candidates, Gallery, Mask, Query, Scores, best_first, interleave
-from sketch_search.model.search.terms import facts_of, terms_of, weigh_terms
+from sketch_search.model.search.terms import facts_of, kinship_of, terms_of, weigh_terms
 
 # Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
 RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
@@ -373,8 +373,7 @@ def add_evidence(photos: Candidates, matcher: Matcher, query: Query, plan: Plan,
         return replace(photos, scores=ranking.weigh(photos.scores, evidence, plan.method), before=before)
     if likeness is not None:
         if plan.diffuse and drawn:
-            assert query.liked is not None
-            kinship = matcher.kinship(query.liked, photos.vectors, query.mean)
+            kinship = kinship_of(photos, matcher, query)
             likeness = ranking.diffuse_kinship(kinship, photos.vectors, matcher.diffusion_threshold)
         parts.append(ranking.evidence_of_likes(likeness, drawn=drawn, several=several))
     # Words of several things lead these to their regions instead; others, such as "beach", are of the whole photo.

@@ -70,8 +70,8 @@ def facts_of(photos: Candidates, matcher: Matcher, query: Query) -> dict[str, fl
     if photos.before is not None:
         facts |= {"liked": float(liked), "worded": float(photos.by_word is not None)}
         if liked:
-            first = kinship_of(photos, matcher, query)[np.argsort(-photos.scores, kind="stable")[:BACKING]]
-            facts["strange"] = float((first <= LIKELY).mean())
+            first = photos[np.argsort(-photos.scores, kind="stable")[:BACKING]]
+            facts["strange"] = float((kinship_of(first, matcher, query) <= LIKELY).mean())
     if photos.matched is not None:
         named, coloured = any(thing.words for thing in things), any(len(thing.colours) for thing in things)
         facts |= {"named": float(named), "coloured": float(coloured)}

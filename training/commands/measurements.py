@@ -283,7 +283,6 @@ def rank(source: Path, target: Path, most: int, hidden: int, parts: tuple[str, .
     """Fit how much each term of a search for one thing counts, on validation and trained classes of all protocols."""
     from sketch_search.training.evaluation import terms
 
-    check_target(target)
     matcher = model.load(source)
     searches, start = terms.collect(matcher, most, hidden), terms.matrix_of(matcher.calibration.weights)
     fitted = terms.fit(searches, start, parts or _PARTS)

@@ -201,8 +201,8 @@ class _Batch:
         page = np.argsort(-(self._terms @ of_term)[..., 0] - self._there, axis=1, kind="stable")[:, :_PAGE]
         right, drawn = (np.take_along_axis(of, page, axis=1) for of in (self._right, self._drawn))
         precision = np.stack([right[:, :10].sum(axis=1), right.sum(axis=1)], axis=1) / self._most
-        found = np.where(self._is_drawn, [drawn[:, 0], drawn.any(axis=1)], np.nan).T
-        return np.concatenate([precision, found], axis=1)
+        drawn_photo = np.where(self._is_drawn, [drawn[:, 0], drawn.any(axis=1)], np.nan).T
+        return np.concatenate([precision, drawn_photo], axis=1)
 
     def worth(self, weights: Matrix) -> float:
         """Adds up what groups gain, by the roots of their sizes; a loss counts _LOSS times."""
@@ -225,7 +225,7 @@ def fit(searches: Sequence[Searched], start: Matrix, parts: Collection[str] = tu
     A few weights at a time go a random way if groups gain by it more than others lose (``_Batch.worth``), less and less
     far; then each goes back if that costs nothing. That of diffused scores stays, since orders have no scale.
     """
-    batch, found, worth, chance = _Batch(searches, start), start.copy(), 0.0, np.random.default_rng(0)
+    batch, weights, worth, chance = _Batch(searches, start), start.copy(), 0.0, np.random.default_rng(0)
     moves = [
         (TERMS.index(term), FACTORS.index(factor))
         for part in parts
@@ -233,18 +233,18 @@ def fit(searches: Sequence[Searched], start: Matrix, parts: Collection[str] = tu
         for factor in factors
     ]
     for step in np.geomspace(*_STEPS):
-        tried = found.copy()
+        tried = weights.copy()
         for number in chance.choice(len(moves), chance.integers(1, _TOGETHER + 1), replace=False):
             term, factor = moves[number]
             tried[term, factor] += step * chance.standard_normal() / batch.spreads[term]
         if (now := batch.worth(tried)) >= worth + _LEAST:
-            found, worth = tried, now
+            weights, worth = tried, now
     for place in moves * 2:
-        tried = found.copy()
+        tried = weights.copy()
         tried[place] = start[place]
         if (now := batch.worth(tried)) >= worth - _LEAST:
-            found, worth = tried, now
-    return found
+            weights, worth = tried, now
+    return weights
 
 
 def describe(searches: Sequence[Searched], start: Matrix, weights: Matrix) -> str:
@@ -256,9 +256,9 @@ def describe(searches: Sequence[Searched], start: Matrix, weights: Matrix) -> st
     before, after = batch.before, batch.figures(weights)
 
     def cell(change: Matrix) -> str:
-        (of_page,), found = bootstrap(change[:, 1:2]), change[~np.isnan(change[:, 3]), 3]
+        (of_page,), on_page = bootstrap(change[:, 1:2]), change[~np.isnan(change[:, 3]), 3]
         interval = f"{of_page.value:+.3f} ({of_page.low:+.3f} to {of_page.high:+.3f})"
-        return f"{interval}; {found.mean():+.3f}" if len(found) else interval
+        return f"{interval}; {on_page.mean():+.3f}" if len(on_page) else interval
 
     lines = ["| searches | | served | with these weights |", "|---|---|---|---|"]
     for name, rows in batch.groups.items():
