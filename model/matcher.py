@@ -164,8 +164,8 @@ class Matcher:
             return drawing
         return drawing.divide(*self.things_on_square(drawing))
 
-    def things_on_square(self, drawing: Drawing) -> tuple[Numbers, Numbers]:
-        """Numbers the things on a drawing's square, and their halves, as ``Parting.divide``. Raises ModelError."""
+    def things_on_square(self, drawing: Drawing) -> tuple[Numbers, Numbers, tuple[float, Numbers] | None]:
+        """Numbers the things on a drawing's square, as ``Parting.divide``. Raises ModelError."""
         if self.engine.parting is None:
             raise ModelError(
                 f"this checkpoint ({self.config.name}) cannot divide drawings; teach it by python -m training parting"

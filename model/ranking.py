@@ -17,7 +17,8 @@ from sketch_search.model.engine import Floats, Method, Numbers, Tokens, sigmoid,
 # Scores are averaged as *support*, between 0 and 1, since far photos would rule a mean of distances or logits: [Ret]
 # distances d as exp(-d^2 / RET_WIDTH), scores s of things and fused ones as exp((s - best) / width).
 RET_WIDTH, THINGS_WIDTH, FUSED_WIDTH = 0.2, 0.1, 2.0
-_LEAST = np.finfo(np.float32).tiny
+#: The least score of a photo, beside which others still have an order.
+LEAST = float(np.finfo(np.float32).tiny)
 # Below this distance to the mean a photo has no direction.
 _SAME = 1e-6
 # Steps of the diffusion. Neighbours of neighbours still help; with many more steps, classes mix.
@@ -46,7 +47,7 @@ def _width(method: Method) -> float:
 
 def scores_of(support: Floats, best: float, method: Method) -> Floats:
     """Turns support into scores by ``method``: the inverse of ``support_of``."""
-    logarithms = np.log(np.maximum(support, _LEAST))
+    logarithms = np.log(np.maximum(support, LEAST))
     if method == "ret":
         return -np.sqrt(np.maximum(-np.float32(RET_WIDTH) * logarithms, 0))
     return support if method == "rn" else best + np.float32(_width(method)) * logarithms
@@ -63,7 +64,7 @@ def best_matches(sketch: Tokens, photos: Tokens) -> Floats:
     patches = widen(np.ascontiguousarray(photos.patches.swapaxes(0, 1))).reshape(-1, width)
     lengths = np.sqrt(np.einsum("pd,pd->p", patches, patches))
     kernel = np.ascontiguousarray((patches @ strokes.T).T)
-    kernel /= np.maximum(lengths, _LEAST)
+    kernel /= np.maximum(lengths, LEAST)
     sums: Floats = kernel.max(axis=0).reshape(tokens, count).sum(axis=0)
     sums += kernel.reshape(-1, tokens, count).max(axis=1).sum(axis=0)
     return sums
@@ -210,6 +211,8 @@ LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
 FITTING = 8.0
+# Log-odds are divided by this before photos share the probability of a reading: they are surer than they are right.
+SOFT = 3.0
 # The best photos by a drawing, of which scores before diffusion say which was drawn.
 FIRST = 40
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
@@ -225,7 +228,7 @@ def weigh(scores: Floats, evidence: NDArray[np.floating], method: Method) -> Flo
     """Adds evidence, log-odds, to scores of the same shape by ``method``, and returns scores in its range."""
     if method == "rn":
         # Scores may have been weighed before, and keep their order however low that made them.
-        weighed = sigmoid(logits(scores, float(_LEAST)) + evidence)
+        weighed = sigmoid(logits(scores, LEAST) + evidence)
     elif method == "ret":
         weighed = -np.sqrt(np.maximum(scores**2 - np.float32(RET_WIDTH) * evidence, 0))
     else:
@@ -234,13 +237,29 @@ def weigh(scores: Floats, evidence: NDArray[np.floating], method: Method) -> Flo
     return weighed.astype(np.float32) + np.float32(0)
 
 
-def log_odds(scores: Floats, method: Method) -> NDArray[np.floating]:
-    """Returns what ``weigh`` adds evidence to, in the shape of the scores: logits, or logarithms of support."""
+def log_odds(scores: Floats, method: Method, least: float = MARGIN) -> NDArray[np.floating]:
+    """Returns what ``weigh`` adds evidence to, in the shape of the scores: logits, or logarithms of support.
+
+    least: as for ``logits``; LEAST for scores that were weighed.
+    """
     if method == "rn":
-        return logits(scores)
+        return logits(scores, least)
     if method == "ret":
         return np.asarray(-(scores**2) / np.float32(RET_WIDTH))
     return np.asarray((scores - scores.max(initial=-np.inf)) / np.float32(_width(method)))
+
+
+def mix(odds: NDArray[np.floating], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mixes the log-odds (r, p), p > 0, of photos by r readings of a query, -inf where a reading lacks one: (p,).
+
+    The photo sought is the i-th with the probability sum_r probabilities_r softmax_i(odds_r / SOFT); its logarithm
+    times SOFT are the mixed log-odds, but that the best ones equal the best of the first reading, whose order they have
+    if it is sure. A reading that no photo fits shares its probability among many, and so moves few.
+    """
+    best = odds.max(axis=1, keepdims=True)
+    likely = np.exp((odds - best) / SOFT)
+    mixed = SOFT * np.log((probabilities[:, None] * likely / likely.sum(axis=1, keepdims=True)).sum(axis=0))
+    return np.asarray(mixed - mixed.max() + best[0])
 
 
 def above_first(before: Floats) -> NDArray[np.float64]:
@@ -264,7 +283,7 @@ def evidence_of_likes(likeness: Floats, *, drawn: bool = True, several: bool = F
 def diffuse_kinship(likeness: Floats, ret: NDArray[np.floating], threshold: float) -> Floats:
     """Diffuses the kinship (p,) of photos with liked ones; returns it as a share of the highest, (p,) in 0..1."""
     spread: Floats = diffuse(np.maximum(likeness, 0)[None], ret, threshold, "rn")[0]
-    spread /= np.maximum(spread.max(initial=0), _LEAST)
+    spread /= np.maximum(spread.max(initial=0), LEAST)
     return spread
 
 
@@ -291,7 +310,7 @@ def evidence_of_fits(fits: Floats) -> Floats:
 def shares_of(scores: Floats, method: Method) -> Floats:
     """Computes the support of each score as a share of the highest support, (m,) in 0..1. m is at least 1."""
     support = support_of(scores, float(scores.max()), method)
-    return np.asarray(support / np.maximum(support.max(), _LEAST))
+    return np.asarray(support / np.maximum(support.max(), LEAST))
 
 
 def clearness(by_words: Floats, cosines: Floats | None, drawn: NDArray[np.bool_], photos: int) -> Floats:

@@ -12,13 +12,15 @@ if the strokes of both are known, o is min(1, 2 (n - 1) / FEW) NEXT - SINCE log 
 where one is drawn d strokes after the other, and there are n.
 
 Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT. The
-last two groups are joined even if it is a little less.
+last two groups are joined even if it is a little less. The nearest a p comes to this says how sure the division is:
+two groups are one thing with the probability sigmoid((p - CUT) / SPREAD), and the other reading is given if likely.
 
 A line from side to side, such as the ground, is of no thing if what it joins stands apart without it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -45,6 +47,9 @@ HEADS = 4
 # of the best guess for the whole drawing, chosen by `evaluate --protocol parting`. A group with less than the share
 # LEAST of the ink joins the likeliest other one, or is a speck if that is less likely than STRANGE.
 CUT, WHOLE, SURE, LEAST, STRANGE = 0.5, 0.45, 0.2, 0.05, 0.2
+# What a probability means beside the cut. Within SPREAD of it, the other reading counts too: a search by it costs as
+# much as one of its own.
+SPREAD = 0.1
 # The evidence of the order of strokes, chosen on scenes of drawings of every second class of the data's strokes.
 NEXT, SINCE, FEW = 3.0, 2.5, 8
 # Things are cut into their bodies if so many of these look alike, by the cosine of rasters of so many cells a side, and
@@ -58,6 +63,8 @@ SPANNED, THICK, STEEP, NEAR, OF_LINE = 0.95, 6, 0.15, 3, 0.8
 # thing beside it up to the share COVERED. One thing has at most the share SHORT of the line's length.
 LEAST_STANDING, LEAST_WIDE, COVERED, SHORT = 0.15, 0.25, 0.15, 0.6
 Labels: TypeAlias = NDArray[np.int64]
+#: Another division of a drawing, and how probable it is.
+Other: TypeAlias = tuple[float, Labels]
 
 
 @dataclass(frozen=True)
@@ -137,10 +144,11 @@ class Parting:
         strokes: Labels | None = None,
         told: Labels | None = None,
         sure: float = 0.0,
-    ) -> tuple[Labels, Labels]:
+    ) -> tuple[Labels, Labels, Other | None]:
         """Numbers things from 0, (SIDE, SIDE), -1 for paper, SPECK for specks; and their halves, 0 and 1.
 
-        The halves of a thing are the two groups of which it was joined at last.
+        The halves of a thing are the two groups of which it was joined at last. Returns also the next probable
+        division, which differs by one join, unless that is improbable or a person said what is one thing.
 
         patches: (b, n, e), the tokens of all patches of the square from b blocks of the encoder, row by row.
         darkness: (SIDE, SIDE) uint8, the ink of the square, 0 on paper.
@@ -152,31 +160,31 @@ class Parting:
         """
         if told is not None and strokes is not None:
             told = _most_inked(told, strokes[(darkness >= INK) & (strokes >= 0)])
-        whole = self._group(patches, darkness, strokes, told, sure)
         line, alone = find_line(darkness >= INK, strokes)
         drawn = strokes[line & (strokes >= 0)] if strokes is not None else np.zeros(0, np.int64)
-        if not line.any() or (told is not None and len(drawn) and told[drawn].max() >= 0):
-            return whole
-        rest = self._group(patches, np.where(line, 0, darkness).astype(np.uint8), strokes, told, sure)
-        if not _stand_apart(rest[0], whole[0], line):
-            return whole
-        # What the line crosses belongs to what is near.
-        things, halves = (np.where(line, np.where(alone, SPECK, -1), of) for of in rest)
-        return things, halves
+        inks = [darkness]
+        if line.any() and not (told is not None and len(drawn) and told[drawn].max() >= 0):
+            inks.append(np.where(line, 0, darkness).astype(np.uint8))
+        cut = [Pieces.of(ink, strokes, told) for ink in inks]
+        related = [(pieces, self.probabilities(pieces.features(patches), pieces)) for pieces in cut if len(pieces)]
+        nobody = told is None or bool((told < 0).all())
 
-    def _group(
-        self, patches: Floats, darkness: NDArray[np.uint8], strokes: Labels | None, told: Labels | None, sure: float
-    ) -> tuple[Labels, Labels]:
-        """Numbers things and their halves, as ``divide``, with all ink as a part of them."""
-        pieces = Pieces.of(darkness, strokes, told)
-        if not len(pieces):
-            return pieces.labels, pieces.labels
-        probabilities = self.probabilities(pieces.features(patches), pieces)
-        things, halves = join_pieces(probabilities, pieces, told, WHOLE - SURE * sure)
-        if told is None or (told < 0).all():
-            things = part_repeated(pieces, things)
-        first, second = (np.where(pieces.labels >= 0, of[pieces.labels], -1) for of in (things, halves))
-        return first, second
+        def group(shift: float) -> tuple[Labels, Labels, float]:
+            whole, *without = (_group(*of, told, sure, shift) for of in related)
+            if not without or not _stand_apart(without[0][0], whole[0], line):
+                return whole
+            # What the line crosses belongs to what is near.
+            things, halves = (np.where(line, np.where(alone, SPECK, -1), of) for of in without[0][:2])
+            return things, halves, without[0][2]
+
+        if not related:
+            return cut[0].labels, cut[0].labels, None
+        things, halves, margin = group(0)
+        if not nobody or abs(margin) > SPREAD:
+            return things, halves, None
+        other, *_ = group(margin + math.copysign(1e-6, margin))
+        probability = 1 / (1 + math.exp(abs(margin) / SPREAD))
+        return things, halves, None if (other == things).all() else (probability, other)
 
     def probabilities(self, features: Floats, pieces: Pieces) -> Floats:
         """Returns how probably each two of k pieces, with these features (k, f), belong to one thing: (k, k)."""
@@ -280,10 +288,24 @@ def count_features(encoder_width: int) -> int:
     return 2 * encoder_width + 2 * _RASTER**2 + 4 * _WAVES + 1
 
 
-def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whole: float) -> tuple[Labels, Labels]:
+def _group(
+    pieces: Pieces, probabilities: Floats, told: Labels | None, sure: float, shift: float
+) -> tuple[Labels, Labels, float]:
+    """Numbers things and their halves, as ``divide``, with all ink as a part of them; and ``join_pieces``' margin."""
+    things, halves, margin = join_pieces(probabilities, pieces, told, WHOLE - SURE * sure, shift)
+    if told is None or (told < 0).all():
+        things = part_repeated(pieces, things)
+    first, second = (np.where(pieces.labels >= 0, of[pieces.labels], -1) for of in (things, halves))
+    return first, second, margin
+
+
+def join_pieces(
+    probabilities: Floats, pieces: Pieces, told: Labels | None, whole: float, shift: float = 0.0
+) -> tuple[Labels, Labels, float]:
     """Joins pieces by average linkage, weighted by their pixels: the number of the thing of each, (k,), from 0.
 
-    Returns also the half of its thing in which each is, 0 or 1.
+    Returns also the half of its thing in which each is, 0 or 1, and the margin: how far beyond the cut, or with its
+    sign below it, the probability was that came nearest. whole: the cut of the last two. shift: added to both cuts.
 
     Pieces of one stroke are one to begin with; strokes that were ``told`` to be one are joined first. Groups with a
     smaller share of the pixels than LEAST join the likeliest other one, and so do the smallest of more than
@@ -309,12 +331,14 @@ def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whol
         likely[stale] = mean[stale, likeliest[stale]]
 
     # The sizes of groups that are left; infinite for others.
-    halves, left = np.zeros(len(sizes), np.int64), sizes.copy()
+    halves, left, margin = np.zeros(len(sizes), np.int64), sizes.copy(), np.inf
     while count > 1:
         pause()
         source = int(likely.argmax())
         target = int(likeliest[source])
-        if likely[source] < (min(CUT, whole) if count == 2 else CUT):
+        beyond = float(likely[source] - shift - (min(CUT, whole) if count == 2 else CUT))
+        margin = min(margin, beyond, key=abs)
+        if beyond < 0:
             small = np.where(said >= 0, np.inf, left)
             source = int(small.argmin())
             if not np.isfinite(small[source]) or (small[source] >= LEAST * total and count <= MAX_THINGS):
@@ -349,7 +373,7 @@ def join_pieces(probabilities: Floats, pieces: Pieces, told: Labels | None, whol
         find_again(stale)
     kept, things = np.unique(groups, return_inverse=True)
     things = things - int(kept[0] < 0)
-    return np.where(things < 0, SPECK, things)[labels], halves[labels]
+    return np.where(things < 0, SPECK, things)[labels], halves[labels], margin
 
 
 def part_repeated(pieces: Pieces, things: Labels) -> Labels:

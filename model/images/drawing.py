@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, TypeAlias
 
@@ -128,6 +128,7 @@ class Drawing:
     size: width and height of the paper in pixels. whole: (H, W, 3) uint8, all of it as one thing.
     things: at least one; one with the pixels of ``whole`` if there is one.
     sheet: its ink, if it may be divided. strokes: those that made the ink, in order, if that is known.
+    others: its things by other divisions of the ink, each with its probability.
     left_out: where other ink is, which is no drawing: left, top, right and bottom, as shares of the paper's sides.
     page: its number in a file of several, from 1; else 0. prepare_ms: how long a service prepared it.
     """
@@ -137,6 +138,7 @@ class Drawing:
     things: tuple[DrawnThing, ...]
     sheet: Sheet | None = None
     strokes: tuple[Stroke, ...] = ()
+    others: tuple[tuple[float, tuple[DrawnThing, ...]], ...] = ()
     left_out: tuple[tuple[float, float, float, float], ...] = ()
     page: int = 0
     prepare_ms: float = 0.0
@@ -145,6 +147,11 @@ class Drawing:
     def of(pixels: Pixels, size: tuple[int, int] = (1, 1)) -> Drawing:
         """Makes the drawing of a prepared picture, (H, W, 3) uint8, that is one thing."""
         return Drawing(size, pixels, (DrawnThing(pixels),))
+
+    @property
+    def readings(self) -> list[tuple[float, Drawing]]:
+        """Returns the drawing by its other divisions, each with its probability."""
+        return [(probability, replace(self, things=things, others=())) for probability, things in self.others]
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -165,12 +172,14 @@ class Drawing:
         small = Image.fromarray(self.whole[..., 0]).resize((side, side), Image.Resampling.BILINEAR)
         return 255 - np.asarray(small)
 
-    def divide(self, labels: Labels, halves: Labels | None = None) -> Drawing:
+    def divide(
+        self, labels: Labels, halves: Labels | None = None, other: tuple[float, Labels] | None = None
+    ) -> Drawing:
         """Divides the drawing into the things numbered on its prepared square, (n, n), from left to right.
 
         labels: -1 on paper, SPECK for ink of no thing. Ink that is not numbered belongs to the nearest thing within a
-        few pixels, or else to none. halves: 0 and 1, the half of each thing. If no strokes are known, dots on the
-        ink take their place.
+        few pixels, or else to none. halves: 0 and 1, the half of each thing. other: another division, and its
+        probability. If no strokes are known, dots on the ink take their place.
         """
         if self.sheet is None:
             return self
@@ -180,17 +189,19 @@ class Drawing:
             owners, seconds = (self._of_strokes(numbers, drawn) for numbers in (labels, second))
         else:
             strokes, owners, seconds = self._dots(labels, second)
-        parts = self._parts(labels) if labels.max(initial=-1) > 0 or (labels == SPECK).any() else [self.things[0]]
         things = list[DrawnThing]()
-        for number, part in enumerate(parts):
+        for number, part in enumerate(self._parts(labels)):
             halves_of = (owners == number, (owners == number) & (seconds == 1))
             whole, half = (tuple(np.flatnonzero(marked).tolist()) for marked in halves_of)
             things += [] if part is None else [replace(part, strokes=whole, second_half=half)]
-        return replace(self, strokes=strokes, things=tuple(sorted(things, key=lambda thing: thing.box[:2])))
+        others = tuple((other[0], _in_order(filter(None, self._parts(other[1])))) for other in filter(None, [other]))
+        return replace(self, strokes=strokes, things=_in_order(things), others=others)
 
     def _parts(self, labels: Labels) -> list[DrawnThing | None]:
         """Cuts the things out of the sheet, None for one without ink."""
         assert self.sheet is not None
+        if labels.max(initial=-1) <= 0 and not (labels == SPECK).any():
+            return [self.things[0]]
         side, shape = len(self.whole), self.sheet.ink.shape[:2]
         near, scale = _grow(labels), len(labels) / side
         starts, lengths = ink.place_in_square(shape, side)
@@ -328,6 +339,10 @@ def _together(things: Sequence[DrawnThing], size: tuple[int, int]) -> Pixels:
         there = square[max(0, y) : y + edge, max(0, x) : x + edge]
         there[:] = np.minimum(there, small[max(0, -y) :, max(0, -x) :][: there.shape[0], : there.shape[1]])
     return square
+
+
+def _in_order(things: Iterable[DrawnThing]) -> tuple[DrawnThing, ...]:
+    return tuple(sorted(things, key=lambda thing: thing.box[:2]))
 
 
 def _grow(labels: Labels) -> Labels:

@@ -70,6 +70,22 @@ def interleave(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | N
 
 
 @dataclass(frozen=True)
+class OtherReading:
+    """A way to read a drawing: which ink is one thing, and what the query's words name.
+
+    probability: how probably it is meant. worded: whether words name its things, or else only make photos likelier.
+    method, sketch, things, places: as of a ``Query``.
+    """
+
+    probability: float
+    worded: bool
+    method: Method
+    sketch: Tokens | None
+    things: tuple[Thing, ...]
+    places: float
+
+
+@dataclass(frozen=True)
 class Query:
     """An encoded query, the clusters to open, and how many photos to return.
 
@@ -80,7 +96,8 @@ class Query:
         liked photos, or near those of the word.
     things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how far
         they reach. drawing_direction: (d,) that of the whole drawing, as long as it counts beside several things.
-    unnamed: the drawing as it is without the words of ``word``; None without either.
+    readings: other ways to read the drawing, each as probable as it says; the rest is this query's.
+    also: (a,) ids of photos that become candidates in any case, since another reading finds them.
     photo_filter: which photos may be found, as the gallery understands it; None for all.
     liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
     unliked, unliked_ids, unliked_rows: (u, d) vectors, ids and (u,) rows of unwanted photos. unliked_kinds: (u,)
@@ -99,7 +116,8 @@ class Query:
     extents: bool = False
     drawing_direction: Floats | None = None
     word: Word | None = None
-    unnamed: Query | None = None
+    readings: tuple[OtherReading, ...] = ()
+    also: Ids = field(default_factory=lambda: np.empty(0, np.int64))
     photo_filter: Hashable | None = None
     liked: Floats | None = None
     liked_ids: tuple[int, ...] = ()
@@ -211,9 +229,8 @@ class Nearest:
         if query.count is None:
             return self
         chosen = [best_first(self.ids, column, count) for column, count in self.rankings(query)]
-        if query.liked_ids:
-            # The liked ones are the nearest to themselves, but others may be as near.
-            chosen.append(np.flatnonzero(np.isin(self.ids, query.liked_ids)))
+        # The liked ones are the nearest to themselves, but others may be as near.
+        chosen.append(np.flatnonzero(np.isin(self.ids, [*query.liked_ids, *query.also])))
         return self[unite(chosen)]
 
     @property

@@ -12,7 +12,7 @@ from sketch_search.model.engine import Floats, Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.limits import Places, pause
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.search.candidates import Candidates, Gallery, Query
+from sketch_search.model.search.candidates import Candidates, Gallery, OtherReading, Query
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.words import UnknownWord, colours
@@ -24,6 +24,9 @@ LEAST_FIT, SURE = 0.003, 0.1
 SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
+#: How probably a text means something else than one thing, or several, were taken for because of it: another kind, or
+#: what is too small to be seen. Less probable readings than LEAST_READ are not ranked.
+MISTAKEN, MISTAKEN_OF_SEVERAL, LEAST_READ = 0.2, 0.4, 0.1
 
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
@@ -174,33 +177,52 @@ def query_of(
     coloured: bool = True,
     by_regions: bool = True,
     further: bool = True,
+    others: Sequence[tuple[float, Sequence[Thing]]] = (),
 ) -> tuple[list[Thing], Query]:
     """Makes the query of the encoded things of a drawing, or without one of a text; returns the named things, too.
 
     method: "things" for several things, if their regions are compared. text, thing_text, coloured: as for
     ``name_things``. by_regions: whether regions may be compared. further: whether things that only the text names are
-    looked for, too.
+    looked for, too. others: the things by the drawing's other divisions, and how probable each is.
     """
-    regions, named, others = gallery.regions_kept if by_regions else 0, list[Thing](), list[Thing]()
-    unnamed = None
-    if things and text:
-        kept = partial(query_of, thing_text=thing_text, places=places, coloured=coloured, by_regions=by_regions)
-        _, unnamed = kept(gallery, matcher, things, method)
-    if things:
-        named, others = name_things(matcher, things, text, thing_text, coloured=coloured)
-        others = others if further and regions else []
-        method = "things" if others else method
-    placed, weight = place_things([*named, *others], regions, places, several=method == "things")
-    if text and not things and coloured and regions:
-        placed = things_of_text(matcher, text)
-    sketch = sketch_of(matcher, named) if named else None
-    return named, Query(method, gallery.clusters.mean, sketch, placed, weight, unnamed=unnamed)
+    regions = gallery.regions_kept if by_regions else 0
+
+    def read(
+        things: Sequence[Thing], method: Method, text: str | None, probability: float = 1.0
+    ) -> tuple[list[Thing], OtherReading]:
+        named, beside = list[Thing](), list[Thing]()
+        if things:
+            named, beside = name_things(matcher, things, text, thing_text, coloured=coloured)
+            beside = beside if further and regions else []
+            method = "things" if beside else method
+        placed, weight = place_things([*named, *beside], regions, places, several=method == "things")
+        if text and not things and coloured and regions:
+            placed = things_of_text(matcher, text)
+        sketch = sketch_of(matcher, named) if named else None
+        return named, OtherReading(probability, bool(text), method, sketch, placed, weight)
+
+    usual: Method = "ret" if gallery.tokens_kept == 1 else matcher.best_method
+    divisions = [(1 - sum(probability for probability, _ in others), things, method)]
+    divisions += [(probability, of, "things" if len(of) > 1 else usual) for probability, of in others]
+    readings = list[OtherReading]()
+    for number, (probability, of, by) in enumerate(divisions):
+        mistaken = (MISTAKEN_OF_SEVERAL if by == "things" else MISTAKEN) if of and text else 0.0
+        if number:
+            readings.append(read(of, by, text, probability * (1 - mistaken))[1])
+        if mistaken:
+            readings.append(read(of, by, None, probability * mistaken)[1])
+    named, first = read(things, method, text)
+    query = Query(first.method, gallery.clusters.mean, first.sketch, first.things, first.places)
+    return named, replace(query, readings=tuple(r for r in readings if r.probability >= LEAST_READ))
 
 
-def search_drawing(gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int) -> Ranking:
-    """Ranks photos for a drawing as a search does by default."""
-    things = encode_things(matcher, drawing, variants=None, expects=gallery.expects)
-    return search_things(gallery, matcher, things, results)
+def search_drawing(
+    gallery: Gallery, matcher: Matcher, drawing: Drawing, results: int, text: str | None = None
+) -> Ranking:
+    """Ranks photos for a drawing, and perhaps a text, as a search does by default."""
+    encode = partial(encode_things, matcher, variants=None, expects=gallery.expects)
+    others = [(probability, encode(other)) for probability, other in drawing.readings]
+    return search_things(gallery, matcher, encode(drawing), results, text=text, others=others)
 
 
 def search_things(
@@ -213,15 +235,18 @@ def search_things(
     text: str | None = None,
     liked: Candidates | None = None,
     unliked: Candidates | None = None,
+    others: Sequence[tuple[float, Sequence[Thing]]] = (),
 ) -> Ranking:
     """Ranks photos as a search does by default, for the encoded things of a drawing, or without one for a text alone.
 
-    text: words of the vocabulary. liked, unliked: photos of the gallery. Raises UnknownWord.
+    text: words of the vocabulary. liked, unliked: photos of the gallery. others: as for ``query_of``.
+
+    Raises UnknownWord.
     """
     method: Method = "ret" if gallery.tokens_kept == 1 or not things else matcher.best_method
     if len(things) > 1 and gallery.regions_kept:
         method = "things"
-    things, query = query_of(gallery, matcher, things, method, text=text, places=places)
+    things, query = query_of(gallery, matcher, things, method, text=text, places=places, others=others)
     if text is not None:
         query = replace(query, word=matcher.book.read(text).things)
     by_whole = len(things) > 1 and query.method != "things"

@@ -111,14 +111,15 @@ class PhotoGallery(Gallery):
         rows = self._near(query)
         blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
         nearest = Nearest.joined([self._compare(block, query) for block in blocks])
-        if not query.boxes_count:
-            return (nearest.once() if len(self._photos.parts) else nearest).best(query)
-        by_box = self._by_box(query)
-        best = np.flatnonzero(by_box)
-        best = best[best_first(self._photos.ids[best], by_box[best], BOXED)]
-        if len(best := np.setdiff1d(best, nearest.rows)):
-            nearest = Nearest.joined([nearest, self._compare(best, replace(query, count=None))])
-        nearest = replace(nearest, by_box=by_box[nearest.rows])
+        more, by_box = np.flatnonzero(np.isin(self._photos.ids, query.also)), None
+        if query.boxes_count:
+            by_box = self._by_box(query)
+            best = np.flatnonzero(by_box)
+            more = np.union1d(more, best[best_first(self._photos.ids[best], by_box[best], BOXED)])
+        if len(more := np.setdiff1d(more, nearest.rows)):
+            nearest = Nearest.joined([nearest, self._compare(more, replace(query, count=None))])
+        if by_box is not None:
+            nearest = replace(nearest, by_box=by_box[nearest.rows])
         return (nearest.once() if len(self._photos.parts) else nearest).best(query)
 
     def _by_box(self, query: Query) -> Scores:

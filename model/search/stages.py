@@ -6,6 +6,7 @@
                      several things regions of all candidates
     diffuse          photos that look alike share their scores
     add_evidence     of places, colours and boxes, liked photos and words (``terms``)
+    mix_readings     other readings of the drawing, each ranked as a query of its own, count as they are probable
     leave_out        unwanted photos leave, with near duplicates that rank behind them; what looks like them moves back
     sort_photos      liked photos first, then by score
     find_duplicates  near duplicates fold into one
@@ -31,7 +32,16 @@ from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import SHORTLIST
-from sketch_search.model.search.candidates import Candidates, Gallery, Mask, Query, Scores, best_first, interleave
+from sketch_search.model.search.candidates import (
+    Candidates,
+    Gallery,
+    Mask,
+    OtherReading,
+    Query,
+    Scores,
+    best_first,
+    interleave,
+)
 from sketch_search.model.search.terms import facts_of, kinship_of, terms_of, weigh_terms
 
 # Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
@@ -45,8 +55,8 @@ FITS_DIFFUSED = 300
 MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 8
 # The best photos that are folded, so that a result represents the same photos on every page.
 FOLDED = 1000
-# The rank from which photos count that one thing finds without its word: what it was taken for may be of another kind.
-BEHIND = 6
+# The best photos of another reading that become candidates of the first one, too.
+KEPT = 40
 
 #: What ``rank`` has just finished.
 Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
@@ -147,14 +157,14 @@ def rank(
         plan = replace(plan, known=min(1.0, float(known)))
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
-    results_needed, candidates, drawn_alone = plan.results, None, _rank_unnamed(gallery, matcher, query, plan)
-    query = replace(query, unnamed=None)
+    results_needed, candidates, others = plan.results, None, _rank_readings(gallery, matcher, query, plan)
+    also = np.unique([photo for _, other in others for photo in other.photos.ids[:KEPT].tolist()]).astype(np.int64)
+    query = replace(query, readings=(), also=also)
     while True:
         candidates = find_photos(gallery, query, plan, clusters, sizes, candidates)
         lap("photos")
         ranked = add_evidence(diffuse(matcher, candidates, query, plan), matcher, query, plan, drawn=drawn)
-        if drawn_alone is not None:
-            ranked = replace(ranked, scores=_keep_drawn(ranked, drawn_alone))
+        ranked = mix_readings(ranked, plan.method, others)
         lap("diffusion")
         photos, unliked = leave_out(gallery, ranked, query, plan, matcher.config.grid)
         photos = sort_photos(photos, query)
@@ -170,29 +180,34 @@ def rank(
         plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
 
 
-def _rank_unnamed(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan) -> Ranking | None:
-    """Ranks photos by the drawing as it is without the query's words, if these count beside it."""
-    if query.unnamed is None or query.word is None or not plan.diffuse:
-        return None
-    as_drawn = {name: getattr(query.unnamed, name) for name in ("method", "sketch", "things", "places")}
-    unnamed = replace(query, **as_drawn, word=None, unnamed=None, drawing_direction=None, unliked=None)
-    return rank(gallery, matcher, unnamed, replace(plan, method=unnamed.method, fold=False))
+def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan) -> list[tuple[OtherReading, Ranking]]:
+    """Ranks photos by the query's other readings, if its scores are diffused."""
+    others = list[tuple[OtherReading, Ranking]]()
+    for reading in query.readings if plan.diffuse else ():
+        read = {name: getattr(reading, name) for name in ("method", "sketch", "things", "places")}
+        word = query.word if reading.worded else None
+        other = replace(query, **read, word=word, readings=(), drawing_direction=None, unliked=None)
+        others.append((reading, rank(gallery, matcher, other, replace(plan, method=reading.method, fold=False))))
+    return others
 
 
-def _keep_drawn(photos: Candidates, drawn: Ranking) -> Scores:
-    """Orders photos by the sum of their reciprocal ranks with the words and by the drawing alone, and scores them so.
+def mix_readings(photos: Candidates, method: Method, others: Sequence[tuple[OtherReading, Ranking]]) -> Candidates:
+    """Adds what other readings say of photos to scores by ``method`` (``model.ranking.mix``).
 
-    A word may mean another thing than it was taken for, or one too small to be seen: it raises photos, and hides few.
+    Beside a reading whose things no word names, words are still evidence: they may mean what is too small to be seen.
     """
-    assert photos.by_word is not None
-    order, reciprocal = best_first(photos.ids, photos.scores), np.empty(len(photos), np.float32)
-    reciprocal[order] = 1 / np.arange(1, len(photos) + 1)
-    _, here, ranks = np.intersect1d(photos.ids, drawn.photos.ids, return_indices=True)
-    ranks = ranks + (1 if drawn.plan.method == "things" else BEHIND)
-    reciprocal[here] += np.exp(ranking.evidence_of_words(photos.by_word))[here] / ranks
-    scores = np.empty_like(photos.scores)
-    scores[best_first(photos.ids, reciprocal)] = photos.scores[order]
-    return scores
+    if not others or not len(photos):
+        return photos
+    odds = np.full((1 + len(others), len(photos)), -np.inf)
+    odds[0] = ranking.log_odds(photos.scores, method, ranking.LEAST)
+    for row, (reading, other) in zip(odds[1:], others, strict=True):
+        _, here, there = np.intersect1d(photos.ids, other.photos.ids, return_indices=True)
+        row[here] = ranking.log_odds(other.photos.scores, reading.method, ranking.LEAST)[there]
+        if photos.by_word is not None and not reading.worded:
+            row += ranking.evidence_of_words(photos.by_word)
+    probable = np.array([reading.probability for reading, _ in others])
+    mixed = ranking.mix(odds, np.array([1 - probable.sum(), *probable]))
+    return replace(photos, scores=ranking.weigh(photos.scores, mixed - odds[0], method), before=None)
 
 
 def with_sketch(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:

@@ -307,12 +307,13 @@ class Searcher:
             photo = entries[int(np.flatnonzero(liked == both[0])[0])].id
             raise BadSearch(f"like and unlike name the same photo, {photo}: leave one of them out.")
         examples = [gallery.vectors(liked)] if len(liked) else []
-        things, coloured = list[Thing](), options.colours == "auto"
+        things, others, coloured = list[Thing](), list[tuple[float, list[Thing]]](), options.colours == "auto"
         if drawing is not None:
             watch.lap("prepare")
-            things = encode_things(
-                self.matcher, drawing, options.kind, options.variants, colours=coloured, expects=gallery.expects
-            )
+            how: dict[str, Any] = {"variants": options.variants, "colours": coloured, "expects": gallery.expects}
+            things = encode_things(self.matcher, drawing, options.kind, **how)
+            if plan.diffuse and not options.thing_text:
+                others = [(probable, encode_things(self.matcher, other, **how)) for probable, other in drawing.readings]
             watch.lap("encode")
         instead = tuple[str, ...]()
         if text.vector is None:
@@ -335,6 +336,7 @@ class Searcher:
             coloured=coloured,
             by_regions=options.system == "default" and options.quality != "fast",
             further=options.method == "auto",
+            others=others,
         )
         photo_filter, liked_entries = _filter_of(options), entries[: len(liked)]
         query = replace(

@@ -79,7 +79,7 @@ def _scene(
     papers, count = [on_paper(thing) for thing in query.things], len(task.photos)
     encode = partial(encode_things, matcher, expects=gallery.expects)
     apart = encode(Drawing.joined([matcher.preprocessing.drawing(paper) for paper in papers]))
-    together, labels, division = divide(matcher, papers)
+    together, divided, division = divide(matcher, papers)
     search = partial(search_things, gallery, matcher, results=_PAGE)
     start = time.process_time()
     by_drawing = search(apart)
@@ -90,7 +90,7 @@ def _scene(
         _APART: by_drawing,
         "words alone": search((), text=text) if text else by_drawing,
         "things apart, places=no": search(apart, places="no"),
-        _ONE_PICTURE: search_drawing(gallery, matcher, together.divide(labels), _PAGE),
+        _ONE_PICTURE: search_drawing(gallery, matcher, divided, _PAGE),
         "one picture, things=one": search_drawing(gallery, matcher, together, _PAGE),
     }
     named = query.photo % len(apart)
@@ -127,13 +127,13 @@ class Division(NamedTuple):
     right: bool
 
 
-def divide(matcher: Matcher, papers: Sequence[Image.Image]) -> tuple[Drawing, Numbers, Division]:
-    """Divides the picture of all things, each drawn on a paper of its own; (SIDE, SIDE), the number of each, or -1."""
+def divide(matcher: Matcher, papers: Sequence[Image.Image]) -> tuple[Drawing, Drawing, Division]:
+    """Draws things, each on a paper of its own, as one picture; returns it, and divided."""
     pixels = np.stack([np.asarray(paper) for paper in papers])
     drawing = matcher.preprocessing.drawing(Image.fromarray(pixels.min(axis=0)))
-    labels, *_ = matcher.things_on_square(drawing)
+    labels, _, other = matcher.things_on_square(drawing)
     owners = drawing.owners(255 - pixels[..., 0], len(labels))
-    return drawing, labels, _division(drawing, labels, owners, len(papers))
+    return drawing, drawing.divide(labels, other=other), _division(drawing, labels, owners, len(papers))
 
 
 def _division(drawing: Drawing, labels: Numbers, owners: Numbers, things: int) -> Division:

@@ -16,7 +16,7 @@ from sketch_search.model.errors import ImageError, ModelError
 from sketch_search.model.images import Pixels, Preprocessing, check_modality, fit_photo
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.metrics import category_metrics
-from sketch_search.model.search import encode_things, gallery_of, search_things
+from sketch_search.model.search import gallery_of, search_drawing, search_things
 from sketch_search.model.torch import RetNetwork, TorchEngine, fastest_dtype
 from sketch_search.training.corpus import Corpus, Picture
 from sketch_search.training.evaluation.figures import relevance
@@ -117,20 +117,20 @@ def search_matrices(
     """
     photos, rows = encode_pictures(matcher, corpus.photos, "photo", boxes=boxes), dict[str, list[engine.Floats]]()
     gallery, count = gallery_of(photos, matcher), len(photos)
-    search = partial(search_things, gallery, matcher, results=RESULTS)
+    search = partial(search_drawing, gallery, matcher, results=RESULTS)
     kinds = sorted({sketch.label for sketch in corpus.sketches}) if words else []
     texts = {label: matcher.words[matcher.book.find(label)] for label in kinds}
-    by_word = {label: search(things=(), text=text).scores(count) for label, text in texts.items()}
+    by_word = {
+        label: search_things(gallery, matcher, (), RESULTS, text=text).scores(count) for label, text in texts.items()
+    }
     for sketch in corpus.sketches:
         drawing = matcher.preprocessing.drawing(matcher.open(sketch.path, "sketch"))
         if photos.regions is not None:
             drawing = matcher.divide(drawing)
-        things = encode_things(matcher, drawing, variants=None, expects=gallery.expects)
-        rows.setdefault(SEARCH, []).append(search(things=things).scores(count))
+        rows.setdefault(SEARCH, []).append(search(drawing).scores(count))
         if words:
             rows.setdefault("word", []).append(by_word[sketch.label])
-            both = search(things=things, text=texts[sketch.label])
-            rows.setdefault(f"{SEARCH}+word", []).append(both.scores(count))
+            rows.setdefault(f"{SEARCH}+word", []).append(search(drawing, text=texts[sketch.label]).scores(count))
     return {name: np.stack(of_sketches) for name, of_sketches in rows.items()}
 
 

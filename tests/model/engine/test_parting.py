@@ -78,6 +78,26 @@ def test_a_drawing_that_is_surely_of_something_is_more_rarely_divided() -> None:
     assert [divide(PATCHES, near, None, None, sure).max() for sure in (0, 0.5, 1)] == [1, 1, 0]
 
 
+def test_a_division_by_one_join_more_or_less_is_given_with_its_probability_if_the_join_is_unsure() -> None:
+    for right, things, others in (((118, 60, 158, 110), 2, 1), ((106, 60, 146, 110), 1, 2)):
+        near = ink(LEFT, right)
+        labels, _, other = parting_by_distance(WIDTH).divide(PATCHES, near)
+        assert other is not None
+        probability, second = other
+        assert (labels.max() + 1, second.max() + 1) == (things, others)
+        assert ((second >= 0) == (near > 0)).all()
+        # What is surely of something is more probably one thing.
+        sure = parting_by_distance(WIDTH).divide(PATCHES, near, None, None, 0.1)[2]
+        assert sure is not None
+        assert 0.26 < probability < 0.5
+        assert (sure[0] > probability) == (things == 2)
+        strokes = np.where(near > 0, (np.arange(SIDE) > SIDE // 2).astype(int), -1)
+        said = parting_by_distance(WIDTH).divide(PATCHES, near, strokes, np.arange(2))
+        assert said[2] is None
+    for surely in (ink(LEFT), ink(LEFT, RIGHT)):
+        assert parting_by_distance(WIDTH).divide(PATCHES, surely)[2] is None
+
+
 def test_a_line_from_side_to_side_is_of_no_thing_and_joins_none() -> None:
     boxes = (LEFT, (70, 60, 110, 110), RIGHT)
 
@@ -118,7 +138,7 @@ def test_a_stroke_is_of_one_thing_and_what_a_person_said_is_law() -> None:
     assert set(np.unique(divide(PATCHES, both, strokes))) == {-1, 0}
     strokes[:, SIDE // 2 :][both[:, SIDE // 2 :] > 0] = 1
     assert set(np.unique(divide(PATCHES, both, strokes))) == {-1, 0, 1}
-    things, halves = parting_by_distance(WIDTH).divide(PATCHES, both, strokes, np.array([4, 4]))
+    things, halves, _ = parting_by_distance(WIDTH).divide(PATCHES, both, strokes, np.array([4, 4]))
     assert set(np.unique(things)) == {-1, 0}
     assert at(halves, LEFT) != at(halves, RIGHT), "what was joined can be split again"
     near = ink(LEFT, (60, 60, 80, 110))
@@ -179,10 +199,12 @@ def test_pieces_are_joined_by_average_linkage(monkeypatch: pytest.MonkeyPatch) -
         places = np.random.default_rng(seed).random((len(pieces), 2))
         chance = np.exp(-3 * np.linalg.norm(places[:, None] - places, axis=2))
         np.fill_diagonal(chance, 1)
-        things, _ = join_pieces(chance, pieces, None, CUT)
+        things, _, margin = join_pieces(chance, pieces, None, CUT)
         expected = fcluster(linkage(squareform(1 - chance), "average"), 1 - CUT, "distance")
         assert 3 < len(set(things)) < len(pieces) / 3
         assert len({*zip(things, expected, strict=True)}) == len(set(things)) == len(set(expected))
+        joined = 1 - linkage(squareform(1 - chance), "average")[:, 2]
+        assert margin == pytest.approx(min(joined - CUT, key=abs))
 
 
 def test_many_specks_are_pieces_of_coarser_cells_and_fewer_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -249,15 +249,16 @@ def test_a_text_whose_vector_cannot_be_is_refused(by_clip: ByClip, values: Float
 
 
 def test_a_word_hides_no_photo_that_the_drawing_finds(diffusing: Searcher) -> None:
-    gallery, matcher, least, without = diffusing.gallery, diffusing.matcher, list[int](), list[int]()
+    gallery, matcher, least, without = diffusing.gallery, diffusing.matcher, list[float](), list[float]()
     things = encode_things(matcher, matcher.preprocessing.drawing(draw_sketch()))
-    first = search_things(gallery, matcher, things, PHOTOS).photos.ids[:5].tolist()
+    drawn = np.argsort(search_things(gallery, matcher, things, PHOTOS).photos.ids)
     for word in matcher.words:
         _, query = query_of(gallery, matcher, things, matcher.best_method, text=word)
         query = replace(query, word=matcher.book.read(word).things)
         plan = Plan(query.method, PHOTOS, diffuse=True)
-        for last, asked in ((least, query), (without, replace(query, unnamed=None))):
-            order = rank(gallery, matcher, asked, plan).photos.ids.tolist()
-            last.append(max(map(order.index, first)))
+        for last, asked in ((least, query), (without, replace(query, readings=()))):
+            ranks = np.argsort(rank(gallery, matcher, asked, plan).photos.ids)
+            # How far photos move back, the first ones above all.
+            last.append(float(np.maximum(ranks - drawn, 0) @ (1 / (1 + drawn))))
     assert all(np.less_equal(least, without))
     assert least < without

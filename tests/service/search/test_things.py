@@ -14,8 +14,8 @@ from sketch_search.model.engine import UNFITTED, Projection, Tokens, unit
 from sketch_search.model.engine.tokens import unpack
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.ranking import weigh
-from sketch_search.model.search import encode_things, name_things, sketch_of
+from sketch_search.model.ranking import log_odds, mix, weigh
+from sketch_search.model.search import encode_things, name_things, search_drawing, sketch_of, stages
 from sketch_search.model.search.drawings import SURE, SURE_BESIDE
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.torch import Network
@@ -36,6 +36,8 @@ from tests.service.small_gallery import CLUSTERS, PHOTOS
 
 WIDTH, RET = 16, 24
 RED = (208, 32, 32)
+# Where a cross beside the star is perhaps a part of it; and three shards.
+UNSURE, PARTS = 220, [photo % 3 for photo in range(PHOTOS)]
 
 
 def regional_network() -> Network:
@@ -261,6 +263,36 @@ def test_things_are_guessed_by_what_galleries_and_shards_show(regional: Searcher
     links = links_to(cut(folder, knowing, tmp_path, [photo % 3 for photo in range(PHOTOS)]), knowing)
     asked = TunedQuery.model_validate({"k": PHOTOS})
     assert_same(searcher_of(links, knowing).search(both(), asked), whole.search(both(), asked))
+
+
+def test_what_an_unsure_division_leaves_out_is_found_too_in_shards_as_in_one_index(
+    regional: Searcher, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher, gallery = regional.matcher, regional.gallery
+    unsure, surely = (
+        Image.fromarray(np.minimum(np.asarray(on_paper("star", 10)), np.asarray(on_paper("cross", x))))
+        for x in (UNSURE, 290)
+    )
+    links = links_to(cut(folder, matcher, tmp_path, PARTS), matcher)
+    drawing = matcher.divide(matcher.preprocessing.drawing(unsure))
+    ((probability, other),) = drawing.readings
+    assert (len(drawing.things), len(other.things)) == (2, 1)
+    assert not matcher.divide(matcher.preprocessing.drawing(surely)).others
+    answer = regional.find(unsure)
+    assert_same(searcher_of(links, matcher).search(unsure, TunedQuery(k=PHOTOS)), answer)
+    assert (answer.method, len(answer.things)) == ("things", 2)
+    first, second = (search_drawing(gallery, matcher, one, PHOTOS) for one in (replace(drawing, others=()), other))
+    odds = [log_odds(r.photos.scores, r.plan.method)[np.argsort(r.photos.ids)] for r in (first, second)]
+    mixed = mix(np.stack(odds), np.array([1 - probability, probability]))
+    expected = np.sort(first.photos.ids)[np.argsort(-mixed, kind="stable")].tolist()
+    assert [result.id for result in answer.results] == expected
+    assert expected != first.photos.ids.tolist()
+    # Of few candidates of each reading, those of the other one count.
+    monkeypatch.setattr(stages, "COMPARED_UNKNOWN", 1)
+    few = search_drawing(gallery, matcher, drawing, 1).candidates.ids
+    alone = search_drawing(gallery, matcher, replace(drawing, others=()), 1).candidates.ids
+    assert set(second.photos.ids[:1]) <= set(few)
+    assert len(alone) < len(few)
 
 
 def test_an_explanation_says_where_each_thing_is_how_well_it_matches_and_in_which_colour(regional: Searcher) -> None:

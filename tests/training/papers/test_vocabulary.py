@@ -317,5 +317,5 @@ def test_a_trained_parting_divides_drawings_by_what_their_patches_show() -> None
     one, patches = np.zeros((SIDE, SIDE), np.uint8), np.zeros((12, 12, 8), np.float32)
     one[40:120:9, 20:70] = one[40:120:9, 72:140] = 255
     patches[:, :5, 0] = patches[:, 5:, 1] = 3
-    labels, _ = parting.divide(patches.reshape(1, 144, 8), one)
+    labels, *_ = parting.divide(patches.reshape(1, 144, 8), one)
     assert set(np.unique(labels[:, :65])) - {-1} != set(np.unique(labels[:, 80:])) - {-1}
