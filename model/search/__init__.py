@@ -20,6 +20,7 @@ from sketch_search.model.search.drawings import (
     encode_things,
     methods_of,
     name_things,
+    plan_by_default,
     query_of,
     search_drawing,
     search_things,

@@ -34,6 +34,29 @@ def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
     return matcher.methods if tokens_kept > 1 else tuple(method for method in matcher.methods if method == "ret")
 
 
+def plan_by_default(
+    matcher: Matcher,
+    results: int,
+    things: int,
+    *,
+    tokens_kept: int,
+    regions: int,
+    by_vector: bool = False,
+    method: Method | None = None,
+) -> Plan:
+    """Plans the search for a drawing of so many things, 0 without one, as it is if a query sets nothing else.
+
+    tokens_kept, regions: of each photo in the gallery, [Ret] included. by_vector: whether [Ret] alone ranks photos.
+    method: the one that a query names: its scores are not diffused.
+    """
+    usual: Method = "ret" if by_vector or tokens_kept == 1 or not things else matcher.best_method
+    if things > 1 and regions and not by_vector:
+        usual = "things"
+    by_whole = things > 1 and usual != "things"
+    diffuse = matcher.calibration.diffusion is not None and method is None and not by_whole
+    return Plan(method or usual, results, diffuse=diffuse)
+
+
 def encode_things(
     matcher: Matcher,
     drawing: Drawing,
@@ -243,14 +266,10 @@ def search_things(
 
     Raises UnknownWord.
     """
-    method: Method = "ret" if gallery.tokens_kept == 1 or not things else matcher.best_method
-    if len(things) > 1 and gallery.regions_kept:
-        method = "things"
-    things, query = query_of(gallery, matcher, things, method, text=text, places=places, others=others)
+    plan = plan_by_default(matcher, results, len(things), tokens_kept=gallery.tokens_kept, regions=gallery.regions_kept)
+    _, query = query_of(gallery, matcher, things, plan.method, text=text, places=places, others=others)
     if text is not None:
         query = replace(query, word=matcher.book.read(text).things)
-    by_whole = len(things) > 1 and query.method != "things"
-    plan = Plan(query.method, results, diffuse=matcher.calibration.diffusion is not None and not by_whole)
     if liked is not None:
         vectors, homes = liked.vectors.astype(np.float32), gallery.clusters.of(liked.rows)
         query = replace(query, liked=vectors, liked_ids=tuple(liked.ids.tolist()), homes=homes)
@@ -258,4 +277,4 @@ def search_things(
         vectors, kinds = unliked.vectors.astype(np.float32), np.zeros(len(unliked), np.bool_)
         ids = tuple(unliked.ids.tolist())
         query = replace(query, unliked=vectors, unliked_ids=ids, unliked_rows=unliked.rows, unliked_kinds=kinds)
-    return rank(gallery, matcher, query, plan)
+    return rank(gallery, matcher, query, replace(plan, method=query.method))

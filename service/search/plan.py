@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ from sketch_search.indexer import EmbedderEntry, EmbedderUnavailable, open_text_
 from sketch_search.model import Matcher
 from sketch_search.model.engine import Method
 from sketch_search.model.limits import System
-from sketch_search.model.search import Plan, methods_of
+from sketch_search.model.search import Plan, methods_of, plan_by_default
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import Subject, TunedQuery
 from sketch_search.service.schemas.search import StageTimings
@@ -133,28 +133,31 @@ def plan_search(
         # It encodes only the sketch itself.
         options = options.model_copy(update={"variants": options.variants or 1})
         return options, Plan.two_stage(results, options.nprobe, fold=options.fold)
-    by_ret = subject in ("photo", "words") or quality == "fast" or tokens_kept == 1
-    usual_method = "ret" if by_ret else matcher.best_method
-    method = check_method(usual_method if options.method == "auto" else options.method, matcher, tokens_kept)
-    if method == "ret" and options.rerank is not None:
-        raise BadSearch("rerank limits the relation network, which method 'ret' does not use: leave rerank out.")
-    if things > 1 and regions and options.method == "auto" and quality != "fast":
-        method = "things"
-    able = matcher.calibration.diffusion is not None
-    if options.diffuse and not able:
-        raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
-    by_whole = things > 1 and method != "things"
-    if options.diffuse and by_whole:
-        raise BadSearch("Scores of several things are not diffused without their regions: leave diffuse out.")
-    plan = Plan(
-        method,
+    plan = plan_by_default(
+        matcher,
         results,
+        things,
+        tokens_kept=tokens_kept,
+        regions=regions,
+        by_vector=subject == "photo" or quality == "fast",
+        method=None if options.method == "auto" else check_method(options.method, matcher, tokens_kept),
+    )
+    if plan.method != "things":
+        check_method(plan.method, matcher, tokens_kept)
+    if plan.method == "ret" and options.rerank is not None:
+        raise BadSearch("rerank limits the relation network, which method 'ret' does not use: leave rerank out.")
+    if options.diffuse and matcher.calibration.diffusion is None:
+        raise BadSearch("This checkpoint has no threshold for diffusion: leave diffuse out.")
+    if options.diffuse and things > 1 and plan.method != "things":
+        raise BadSearch("Scores of several things are not diffused without their regions: leave diffuse out.")
+    plan = replace(
+        plan,
         nprobe=options.nprobe or ("all" if quality == "best" else settings.nprobe),
         chosen=options.nprobe is not None,
         # A query that sets the number of clusters, or the best quality, scores all of their photos.
         score_all=options.nprobe is not None or quality == "best",
         limit=options.rerank,
-        diffuse=able and options.method == "auto" and not by_whole if options.diffuse is None else options.diffuse,
+        diffuse=plan.diffuse if options.diffuse is None else options.diffuse,
         fold=options.fold,
     )
     return options.model_copy(update={"variants": variants}), plan

@@ -13,7 +13,7 @@ from sketch_search.model.engine import Method, unit
 from sketch_search.model.engine.tokens import quantize
 from sketch_search.model.images.files import open_image
 from sketch_search.model.ranking import SHORTLIST, best_matches, estimate, promise
-from sketch_search.model.search import stages
+from sketch_search.model.search import plan_by_default, stages
 from sketch_search.model.search.stages import RERANK_WITHOUT_DIFFUSION
 from sketch_search.service.commands import main
 from sketch_search.service.engine import SearchEngine
@@ -130,6 +130,27 @@ def test_quality_says_how_much_is_scored_and_what_experts_say_goes_before_it(mat
     assert planned(quality="fast", method="rn", rerank=5)[:2] == ("rn", 5)
     assert planned(quality="best", nprobe=2, rerank=5)[2] == 2
     assert planned(nprobe=2) == ("rn", None, 2, None), "all photos of counted clusters"
+
+
+@pytest.mark.parametrize(
+    ("things", "tokens", "regions", "method", "diffuse"),
+    [
+        (0, 5, 0, "ret", True),
+        (1, 5, 0, "rn", True),
+        (1, 1, 64, "ret", True),
+        (2, 5, 64, "things", True),
+        (2, 5, 0, "rn", False),
+        (2, 1, 0, "ret", False),
+    ],
+)
+def test_a_query_without_options_is_planned_as_evaluation_plans_it(
+    default: Matcher, things: int, tokens: int, regions: int, method: str, diffuse: bool
+) -> None:
+    plan = plan_by_default(default, 20, things, tokens_kept=tokens, regions=regions)
+    assert (plan.method, plan.diffuse) == (method, diffuse)
+    query = TunedQuery(k=20, view="photos", like=() if things else (1,))
+    settings = Settings.model_construct()
+    assert plan_search(query, default, settings, things=things, tokens_kept=tokens, regions=regions)[1] == plan
 
 
 def test_auto_diffuses_over_all_candidates_and_a_named_method_only_when_asked(diffusing: Searcher) -> None:
