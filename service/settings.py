@@ -148,10 +148,6 @@ class Settings(BaseModel):
         given = {name: texts[key].strip() for name in cls.model_fields if (key := f"sketch_search_{name}") in texts}
         for name, text in given.items():
             _check_bare(text, f"SKETCH_SEARCH_{name.upper()}")
-        for name in cls.model_fields:
-            # Passing over an API key would open the server to all.
-            if name not in given and f"sbir_{name}" in texts:
-                raise ValueError(f"SBIR_{name.upper()} is called SKETCH_SEARCH_{name.upper()} now; rename it")
         values = given | arguments
         if not (file := values.get("api_key_file")):
             return values

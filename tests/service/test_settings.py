@@ -100,14 +100,6 @@ def test_a_wrong_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, name:
     assert refused.value.errors()[0]["loc"] == (name.lower(),)
 
 
-def test_a_variable_by_its_name_of_before_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SBIR_API_KEY", "sesame")
-    with pytest.raises(ValidationError, match="SBIR_API_KEY is called SKETCH_SEARCH_API_KEY now; rename it"):
-        Settings()
-    monkeypatch.setenv("SKETCH_SEARCH_API_KEY", "open sesame")
-    assert Settings().api_key
-
-
 @pytest.mark.parametrize("name", ["API_KEY", "API_KEY_FILE", "INDEX"])
 def test_quotes_of_a_file_of_variables_are_named_and_its_line_ends_left_out(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
