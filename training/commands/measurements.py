@@ -279,12 +279,13 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
 @option("--most N", "Drawings of each protocol (300).", click.IntRange(1), default=300)
 @option("--hidden N", "Search by every N-th also as if nobody had taught its kind (4).", click.IntRange(1), default=4)
 @option("--part NAME", f"Weights to fit: {', '.join(_PARTS)} (all).", click.Choice(_PARTS), multiple=True, name="parts")
-def rank(source: Path, target: Path, most: int, hidden: int, parts: tuple[str, ...]) -> None:
+@option("--beside FILE", "Also search by this checkpoint, trained on other classes.", a_path, multiple=True)
+def rank(source: Path, target: Path, beside: tuple[Path, ...], most: int, hidden: int, parts: tuple[str, ...]) -> None:
     """Fit how much each term of a search for one thing counts, on validation and trained classes of all protocols."""
     from sketch_search.training.evaluation import terms
 
-    matcher = model.load(source)
-    searches, start = terms.collect(matcher, most, hidden), terms.matrix_of(matcher.calibration.weights)
+    matchers = {path.stem: model.load(path) for path in (source, *beside)}
+    searches, start = terms.collect(matchers, most, hidden), terms.matrix_of(matchers[source.stem].calibration.weights)
     fitted = terms.fit(searches, start, parts or _PARTS)
     terms.save_weights(source, target, terms.weights_of(fitted))
     print(f"{terms.describe(searches, start, fitted)}\n\nwrote {target}")
@@ -367,4 +368,4 @@ def figures(names: tuple[str, ...], pages: tuple[Path, ...]) -> None:
             rewrite_page(Path(page), blocks)
 
 
-COMMANDS = (evaluate, calibrate, guesses, costs, figures)
+COMMANDS = (evaluate, calibrate, rank, guesses, costs, figures)

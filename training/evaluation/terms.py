@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from sketch_search.model.engine import TERMS, Calibration, Floats, Weights, from_json, read_metadata, to_json
+from sketch_search.model.engine import TERMS, Calibration, Floats, Tokens, Weights, from_json, read_metadata, to_json
 from sketch_search.model.limits import Places
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search import PhotoGallery, encode_things, gallery_of, search_things
@@ -28,9 +28,9 @@ _COUNTED = ("diffused", "pair", "region", "box", "presence")
 # What the weights of each term may depend on, for a drawing alone, and with likes or a word.
 PARTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "drawing": {
-        "region": ("placed", "placed*sure", "placed*sure*backed"),
-        "box": ("placed*backed", "placed*sure*backed"),
-        "presence": ("backed", "sure*backed"),
+        "region": ("placed*sure",),
+        "box": ("placed*backed", "placed*placed*backed", "placed*placed*sure*backed"),
+        "presence": ("backed", "sure*backed", "sure*sure*backed"),
     },
     "liked": dict.fromkeys(_COUNTED, ("liked", "strange")) | dict.fromkeys(("kinship", "kind"), ("always", "strange")),
     "worded": dict.fromkeys(_COUNTED, ("worded", "placed*worded")) | {"word": ("always",)},
@@ -41,12 +41,14 @@ FACTORS = tuple(dict.fromkeys(("always", *_NAMES, "liked*worded", "placed*named"
 Matrix: TypeAlias = NDArray[np.float64]
 # Photos of each search that the fit sees: the best ones by each term, and by the weights that are served.
 _BEST, _FIRST = 40, 60
-# The length of the first step, in units of the terms' spreads, of the last, and how many there are; how many weights go
+# The length of the first step, in units of terms and facts, of the last, and how many there are; how many weights go
 # together at most, and the least gain for which they do.
-_STEPS, _TOGETHER, _LEAST = (1.0, 0.05, 2500), 3, 3e-5
+_STEPS, _TOGETHER, _LEAST = (3.0, 0.05, 1000), 3, 3e-5
+# What a search may lack, so that weights are compared with the best of its parts alone.
+_WITHOUT = ((), ("box", "presence"), ("box",), ("region",), ("region", "box", "presence"))
 # How much a group's precision@10, its precision@20, its drawn photos as the first and those on a page of _PAGE gain or
-# lose, and how much a loss counts beside a gain.
-_SHARES, _PAGE, _LOSS = np.array([[0.4, 0.0], [0.6, 0.0], [0.0, 0.2], [0.0, 0.3]]), 20, 6.0
+# lose, and the loss that counts double: a large one is worse than several small ones.
+_SHARES, _PAGE, _LOSS = np.array([[0.4, 0.0], [0.6, 0.0], [0.0, 0.2], [0.0, 0.3]]), 20, 0.0025
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,6 @@ class Searched:
     """A search. group: what is measured together. terms: (m, t). facts: (f,), of FACTORS. right, drawn: (m,)."""
 
     group: str
-    label: str
     terms: Floats
     facts: Floats
     right: NDArray[np.bool_]
@@ -103,20 +104,21 @@ def read_asked(most: int) -> Iterator[tuple[tuple[Picture, ...], list[Asked]]]:
         yield remembered.photos, asked
 
 
-def collect(matcher: Matcher, most: int, hidden: int) -> list[Searched]:
-    """Searches by so many drawings of each protocol in all ways, by every ``hidden``-th also as if nobody taught it."""
-    searches, galleries = list[Searched](), dict[tuple[Picture, ...], PhotoGallery]()
+def collect(matchers: Mapping[str, Matcher], most: int, hidden: int) -> list[Searched]:
+    """Searches by networks with one photo side in all ways, by every ``hidden``-th drawing also as if untaught."""
+    searches, encoded = list[Searched](), dict[tuple[Picture, ...], Tokens]()
     for photos, queries in read_asked(most):
-        if photos not in galleries:
-            galleries = {photos: gallery_of(encode_pictures(matcher, photos, "photo", boxes=True), matcher)}
-        gallery = galleries[photos]
-        for number, asked in enumerate(tqdm(queries, desc=queries[0].protocol, unit="query", disable=None)):
-            searches += search(gallery, matcher, asked)
-            if number % hidden == 0 and not isinstance(asked.sketch, Drawn):
-                unknowing = without_guess(matcher, asked.label)
-                blind = copy.copy(gallery)
-                blind._matcher = unknowing
-                searches += search(blind, unknowing, asked, ", hidden")
+        if photos not in encoded:
+            encoded = {photos: encode_pictures(next(iter(matchers.values())), photos, "photo", boxes=True)}
+        for name, matcher in matchers.items():
+            gallery = gallery_of(encoded[photos], matcher)
+            for number, asked in enumerate(tqdm(queries, desc=queries[0].protocol, unit="query", disable=None)):
+                named = replace(asked, protocol=f"{name}: {asked.protocol}")
+                searches += search(gallery, matcher, named)
+                if number % hidden == 0 and not isinstance(asked.sketch, Drawn):
+                    blind = copy.copy(gallery)
+                    blind._matcher = without_guess(matcher, asked.label)
+                    searches += search(blind, blind._matcher, named, ", hidden")
     return searches
 
 
@@ -135,15 +137,13 @@ def without_guess(matcher: Matcher, label: str) -> Matcher:
 
 def search(gallery: PhotoGallery, matcher: Matcher, asked: Asked, hidden: str = "") -> Iterator[Searched]:
     """Searches by a drawing alone, with its word, anywhere if it has a place, and after + on a photo of its class."""
-    if isinstance(asked.sketch, Drawn):
-        drawing = matcher.preprocessing.drawing(on_paper(asked.sketch, asked.pen))
-    else:
-        drawing = matcher.preprocessing.drawing(matcher.open(asked.sketch.path, "sketch"))
-    things, word = encode_things(matcher, drawing, variants=None), matcher.book.of_class(asked.label)
+    sketch, word = asked.sketch, matcher.book.of_class(asked.label)
+    picture = on_paper(sketch, asked.pen) if isinstance(sketch, Drawn) else matcher.open(sketch.path, "sketch")
+    things = encode_things(matcher, matcher.preprocessing.drawing(picture), variants=None)
     ways: dict[str, dict[str, Any]] = {"drawing": {}, "+": {}}
     if word is not None:
         ways["word"] = {"text": matcher.words[word]}
-    if isinstance(asked.sketch, Drawn):
+    if isinstance(sketch, Drawn):
         ways["anywhere"] = {}
     for way, options in ways.items():
         if way == "+" and not options:
@@ -161,20 +161,14 @@ def search(gallery: PhotoGallery, matcher: Matcher, asked: Asked, hidden: str = 
         photos = diffuse(matcher, ranking.candidates, query, ranking.plan)
         facts, terms = facts_of(photos, matcher, query), terms_of(photos, matcher, query)
         columns = np.stack([terms.get(term, np.zeros(len(photos))) for term in TERMS], axis=1).astype(np.float32)
-        products, bare = (
-            np.array([product_of(of_query, names) for names in FACTORS], np.float32)
-            for of_query in (facts, facts | {"backed": 1.0})
-        )
+        products = np.array([product_of(facts, names) for names in FACTORS], np.float32)
         others = ~np.isin(photos.ids, query.liked_ids)
         drawn = photos.ids == asked.drawn
         right = (asked.right[photos.ids] | drawn)[others]
         if right.any() and not right.all():
             # Few hidden ones have a word or a like.
             group = f"{asked.protocol}, {way}{hidden if way == 'drawing' else ''}"
-            yield Searched(group, asked.label, columns[others], products, right, drawn[others])
-            if way == "drawing" and not hidden:
-                no_boxes = columns[others] * ~np.isin(TERMS, ("box", "presence"))
-                yield Searched(f"{asked.protocol}, no boxes", asked.label, no_boxes, bare, right, drawn[others])
+            yield Searched(group, columns[others], products, right, drawn[others])
 
 
 class _Batch:
@@ -183,7 +177,7 @@ class _Batch:
     def __init__(self, searches: Sequence[Searched], start: Matrix) -> None:
         self.groups = rows_by_label(s.group for s in searches)
         chosen = [_first_photos(s, start) for s in searches]
-        shape = len(searches), max(map(len, chosen))
+        shape = len(searches), max(_PAGE + 1, *map(len, chosen))
         self._terms, self._there = np.zeros((*shape, len(TERMS)), np.float32), np.full(shape, -np.inf, np.float32)
         self._right, self._drawn = np.zeros((2, *shape), np.bool_)
         for row, (s, few) in enumerate(zip(searches, chosen, strict=True)):
@@ -192,25 +186,31 @@ class _Batch:
         self._facts = np.stack([s.facts for s in searches])
         self._most = np.minimum(np.array([[s.right.sum()] for s in searches]), [10, _PAGE])
         self._is_drawn = np.array([s.drawn.any() for s in searches])
-        self.spreads = [float(of[of != 0].std()) or 1.0 if of.any() else 1.0 for of in self._terms.T]
-        self.before = self.figures(start)
+        sizes = (np.sqrt(np.square(of.reshape(-1, of.shape[-1])).mean(axis=0)) for of in (self._terms, self._facts))
+        self.units = np.outer(*sizes) + 1e-6
+        parts = [self.means(np.where(np.isin(TERMS, part)[:, None], 0, start)) for part in _WITHOUT]
+        self.best: Matrix = np.max(parts, axis=0)
 
     def figures(self, weights: Matrix) -> Matrix:
         """Returns precision@10 and @20, and whether the drawn photo is first, and on a page; NaN without: (s, 4)."""
         of_term = (self._facts @ weights.T.astype(np.float32))[..., None]
-        page = np.argsort(-(self._terms @ of_term)[..., 0] - self._there, axis=1, kind="stable")[:, :_PAGE]
+        less = -(self._terms @ of_term)[..., 0] - self._there
+        page = np.argpartition(less, (0, 10, _PAGE), axis=1)[:, :_PAGE]
         right, drawn = (np.take_along_axis(of, page, axis=1) for of in (self._right, self._drawn))
         precision = np.stack([right[:, :10].sum(axis=1), right.sum(axis=1)], axis=1) / self._most
         drawn_photo = np.where(self._is_drawn, [drawn[:, 0], drawn.any(axis=1)], np.nan).T
         return np.concatenate([precision, drawn_photo], axis=1)
 
+    def means(self, weights: Matrix) -> Matrix:
+        """Returns the mean figures of each group, (g, 4); searches without a drawn photo count as 0."""
+        figures = np.nan_to_num(self.figures(weights))
+        return np.stack([figures[rows].mean(axis=0) for rows in self.groups.values()])
+
     def worth(self, weights: Matrix) -> float:
-        """Adds up what groups gain, by the roots of their sizes; a loss counts _LOSS times."""
-        more, worth = np.nan_to_num(self.figures(weights) - self.before) @ _SHARES, 0.0
-        for rows in self.groups.values():
-            gains = more[rows].mean(axis=0)
-            worth += len(rows) ** 0.5 * float(np.where(gains < 0, _LOSS * gains, gains).sum())
-        return float(worth / np.sqrt([len(rows) for rows in self.groups.values()]).sum())
+        """Adds up what groups gain on their best parts, by the roots of their sizes; losses are squared, too."""
+        gains = (self.means(weights) - self.best) @ _SHARES
+        each = np.where(gains < 0, gains * (1 - gains / _LOSS), gains).sum(axis=1)
+        return float(np.average(each, weights=[len(rows) ** 0.5 for rows in self.groups.values()]))
 
 
 def _first_photos(s: Searched, start: Matrix) -> NDArray[np.int64]:
@@ -220,30 +220,31 @@ def _first_photos(s: Searched, start: Matrix) -> NDArray[np.int64]:
 
 
 def fit(searches: Sequence[Searched], start: Matrix, parts: Collection[str] = tuple(PARTS)) -> Matrix:
-    """Fits the weights of some of PARTS, (t, f), from those that are served on, so that no group of searches loses.
+    """Fits the weights of some of PARTS, (t, f), so that no group of searches loses what a part of them has alone.
 
-    A few weights at a time go a random way if groups gain by it more than others lose (``_Batch.worth``), less and less
-    far; then each goes back if that costs nothing. That of diffused scores stays, since orders have no scale.
+    Each part is fitted on its own searches, a few weights at a time: they go a random way if groups gain by it more
+    than others lose (``_Batch.worth``), less and less far; then each goes back if that costs nothing.
     """
-    batch, weights, worth, chance = _Batch(searches, start), start.copy(), 0.0, np.random.default_rng(0)
-    moves = [
-        (TERMS.index(term), FACTORS.index(factor))
-        for part in parts
-        for term, factors in PARTS[part].items()
-        for factor in factors
-    ]
-    for step in np.geomspace(*_STEPS):
-        tried = weights.copy()
-        for number in chance.choice(len(moves), chance.integers(1, _TOGETHER + 1), replace=False):
-            term, factor = moves[number]
-            tried[term, factor] += step * chance.standard_normal() / batch.spreads[term]
-        if (now := batch.worth(tried)) >= worth + _LEAST:
-            weights, worth = tried, now
-    for place in moves * 2:
-        tried = weights.copy()
-        tried[place] = start[place]
-        if (now := batch.worth(tried)) >= worth - _LEAST:
-            weights, worth = tried, now
+    weights, chance = start.copy(), np.random.default_rng(0)
+    liked, worded = (np.array([s.facts[FACTORS.index(name)] > 0 for s in searches]) for name in ("liked", "worded"))
+    for part, own in {"drawing": ~(liked | worded), "liked": liked, "worded": worded}.items():
+        if part not in parts or not own.any():
+            continue
+        batch, factors = _Batch([s for s, mine in zip(searches, own, strict=True) if mine], start), PARTS[part].items()
+        moves = [(TERMS.index(term), FACTORS.index(factor)) for term, of_term in factors for factor in of_term]
+        worth = batch.worth(weights)
+        for step in np.geomspace(*_STEPS):
+            tried = weights.copy()
+            for number in chance.choice(len(moves), chance.integers(1, _TOGETHER + 1), replace=False):
+                term, factor = moves[number]
+                tried[term, factor] += step * chance.standard_normal() / batch.units[term, factor]
+            if (now := batch.worth(tried)) >= worth + _LEAST:
+                weights, worth = tried, now
+        for place in moves * 2:
+            tried = weights.copy()
+            tried[place] = start[place]
+            if (now := batch.worth(tried)) >= worth - _LEAST:
+                weights, worth = tried, now
     return weights
 
 
@@ -253,7 +254,7 @@ def describe(searches: Sequence[Searched], start: Matrix, weights: Matrix) -> st
     Figures are precision@20 and the share of drawn photos on a page, with 95% intervals of the first.
     """
     batch = _Batch(searches, start)
-    before, after = batch.before, batch.figures(weights)
+    before, after = batch.figures(start), batch.figures(weights)
 
     def cell(change: Matrix) -> str:
         (of_page,), on_page = bootstrap(change[:, 1:2]), change[~np.isnan(change[:, 3]), 3]
@@ -265,9 +266,7 @@ def describe(searches: Sequence[Searched], start: Matrix, weights: Matrix) -> st
         lines.append(f"| {name} | {len(rows)} | {before[rows, 1].mean():.3f} | {cell(after[rows] - before[rows])} |")
     lines += ["", f"| without | weights | {' | '.join(batch.groups)} |", "|---" * (2 + len(batch.groups)) + "|"]
     for term, of_term in weights_of(weights).items():
-        left = weights.copy()
-        left[TERMS.index(term)] = 0
-        less = batch.figures(left) - after
+        less = batch.figures(np.where(np.isin(TERMS, term)[:, None], 0, weights)) - after
         written = ", ".join(f"{names} {weight:g}" for names, weight in of_term.items())
         lines.append(f"| {term} | {written} | {' | '.join(cell(less[rows]) for rows in batch.groups.values())} |")
     return "\n".join(lines)
@@ -280,11 +279,11 @@ def matrix_of(weights: Weights) -> Matrix:
 
 def weights_of(matrix: Matrix) -> Weights:
     """Returns weights as a checkpoint keeps them, without zeros."""
-    written = {
+    return {
         term: {names: round(float(weight), 4) for names, weight in zip(FACTORS, of_term, strict=True) if weight}
         for term, of_term in zip(TERMS, matrix, strict=True)
+        if of_term.any()
     }
-    return {term: of_term for term, of_term in written.items() if of_term}
 
 
 def save_weights(source: Path, target: Path, weights: Weights) -> None:

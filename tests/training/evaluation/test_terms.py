@@ -13,6 +13,7 @@ from sketch_search.model.engine import TERMS, UNFITTED, Calibration, default_che
 from sketch_search.model.limits import Places
 from sketch_search.model.ranking import logits
 from sketch_search.model.search import encode_things, gallery_of, search_things
+from sketch_search.training.commands import main
 from sketch_search.training.corpus import Picture
 from sketch_search.training.evaluation import terms
 from sketch_search.training.evaluation.remembered import on_paper
@@ -51,7 +52,7 @@ def searches() -> list[Searched]:
         columns[:, DIFFUSED] = generator.standard_normal(60) + 1.5 * right
         columns[:, PRESENCE] = generator.random(60) < np.where(right, 0.9, 0.1 if backed else 0.9)
         facts = np.array([{"always": 1.0, "backed": backed}.get(factor, 0.0) for factor in FACTORS], np.float32)
-        made.append(Searched(f"backed {backed}", f"class {number}", columns, facts, right, np.arange(60) == 3))
+        made.append(Searched(f"backed {backed}", columns, facts, right, np.arange(60) == 3))
     return made
 
 
@@ -82,6 +83,15 @@ def test_no_group_loses_for_the_sake_of_others(searches: list[Searched]) -> None
         assert precision(of_group, weights) >= precision(of_group, start)
 
 
+def test_a_term_that_costs_what_the_others_find_alone_loses_its_weight(searches: list[Searched]) -> None:
+    misled = [replace(s, terms=s.terms * np.where(np.arange(len(TERMS)) == PRESENCE, -1, 1)) for s in searches[1::2]]
+    alone = {"diffused": {"always": 1.0}}
+    start = matrix_of(alone | {"presence": {"backed": 3.0}})
+    best = precision(misled, matrix_of(alone))
+    assert precision(misled, start) < best - 0.1
+    assert precision(misled, fit(misled, start)) >= best - 0.01
+
+
 def test_what_does_nothing_goes_back(searches: list[Searched]) -> None:
     none = [replace(s, terms=s.terms * (np.arange(len(TERMS)) == DIFFUSED)) for s in searches]
     start = matrix_of(UNFITTED)
@@ -89,7 +99,9 @@ def test_what_does_nothing_goes_back(searches: list[Searched]) -> None:
 
 
 @pytest.mark.parametrize("pen", [None, (200, 30, 30)])
-def test_what_is_fitted_is_what_is_served(default: Matcher, tmp_path: Path, pen: tuple[int, ...] | None) -> None:
+def test_what_is_fitted_is_what_is_served(
+    default: Matcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pen: tuple[int, ...] | None
+) -> None:
     kinds = ("umbrella", "fish", "star", "bicycle")
     photos = [(kind, draw_photo(kind, seed)) for kind in kinds for seed in range(4)]
     for number, (_, photo) in enumerate(photos):
@@ -103,7 +115,7 @@ def test_what_is_fitted_is_what_is_served(default: Matcher, tmp_path: Path, pen:
     asked = Asked("stars", placed if pen else sketch, right, 9, pen or (0, 0, 0))
     weights = matrix_of(default.calibration.weights)
     found = {s.group.removeprefix("stars, "): s for s in search(gallery, default, asked)}
-    assert set(found) == {"drawing", "no boxes", "+", "word"} | ({"anywhere"} if pen else set())
+    assert set(found) == {"drawing", "+", "word"} | ({"anywhere"} if pen else set())
     picture = on_paper(placed, pen) if pen else default.open(sketch.path, "sketch")
     things = encode_things(default, default.preprocessing.drawing(picture), variants=None)
     ways: dict[str, Places] = {"drawing": "auto", "anywhere": "no"}
@@ -114,6 +126,15 @@ def test_what_is_fitted_is_what_is_served(default: Matcher, tmp_path: Path, pen:
     guessed, hidden = (matcher.guesses(things[0].tokens) for matcher in (default, without_guess(default, "star")))
     assert "star" in [guess.word for guess in guessed]
     assert "star" not in [guess.word for guess in hidden]
+    monkeypatch.setattr(terms, "read_asked", lambda most: [(tuple(pictures), [asked])])
+    groups = [s.group for s in terms.collect({"ours": default, "blind": default}, 1, 1)]
+    untaught = set() if pen else {"stars, drawing, hidden"}
+    assert {*groups} >= {f"{name}: {way}" for name in ("ours", "blind") for way in {"stars, drawing", *untaught}}
+
+
+def test_further_networks_can_be_fitted_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rank", "--help"]) == 0
+    assert "--beside FILE" in capsys.readouterr().out
 
 
 def test_the_tables_have_each_group_and_each_term(searches: list[Searched]) -> None:
