@@ -17,7 +17,7 @@ from sketch_search.model.engine import Floats, Method, Tokens, logsumexp
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Drawing, Stroke, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE, LEAST_PROBABLE
-from sketch_search.model.ranking import SURELY, clearness, groups_of, is_shown, shares_of, support_of
+from sketch_search.model.ranking import SURELY, clearness, groups_of, is_shown, shares_of, stands_out, support_of
 from sketch_search.model.search import (
     Candidates,
     Ids,
@@ -441,13 +441,15 @@ class Searcher:
     def _judge_guesses(self, guesses: Sequence[Guess], ranked: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
 
-        Guesses that are more probably wrong than right do not tell that no photo is.
+        Neither guesses that are more probably wrong than right tell that no photo is, nor words if the drawing itself
+        tells photos apart: few photographs look like painted cats.
         """
         if not guesses:
             return None
         words = [[self.matcher.words.index(guess.word)] for guess in guesses]
         fitting = is_shown(self._measure_clearest(words, ranked[:GUESSED_OF], photos * len(words)).max())
         doubtful = sum(guess.probability for guess in guesses) < PROBABLE
+        doubtful |= ranked.before is not None and stands_out(ranked.before)
         return None if fitting is False and doubtful else fitting
 
     def _judge_things(

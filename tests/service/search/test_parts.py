@@ -62,6 +62,14 @@ def test_a_page_or_panorama_is_found_by_each_thing_that_a_part_shows(searcher: S
     assert name in paths(searcher, thing)[:6]
 
 
+@pytest.mark.parametrize(("things", "denied"), [(SKETCHED, False), (("duck", "star", "flower", "tree"), True)])
+def test_who_draws_what_painted_photos_show_is_not_told_that_none_does(
+    searcher: Searcher, things: tuple[str, ...], denied: bool
+) -> None:
+    told = [searcher.find(draw_sketch(thing)).sketch_fits is False for thing in things]
+    assert any(told) if denied else not any(told)
+
+
 @pytest.mark.parametrize(
     "asked", [{}, {"nprobe": "all"}, {"method": "ret"}, {"system": "two-stage"}, {"text": "cat"}, {"quality": "fast"}]
 )
