@@ -116,6 +116,8 @@ def test_other_pages_do_not_even_ask(settings: Settings, http: httpx.Client, ske
         for headers in (image, script):
             assert named.get("/thumbnails/1", headers=headers).status_code == 200
         assert error(named.post("/search", headers=image | {"origin": "https://b.example"})) == (400, "bad_request")
+        for headers in (script, {"origin": "https://a.example"}):
+            assert error(named.post("/build", headers=headers)) == (400, "bad_request"), "it may not change anything"
 
 
 def test_a_browser_that_names_the_origin_alone_is_refused_what_other_pages_ask(settings: Settings) -> None:

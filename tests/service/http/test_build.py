@@ -175,14 +175,6 @@ def test_a_setting_lets_all_build_or_nobody(settings: Settings, tmp_path: Path, 
         assert asked_for.status_code == status
 
 
-def test_another_site_builds_nothing(settings: Settings, few: Path, tmp_path: Path) -> None:
-    origin = {"origin": "https://evil.example"}
-    with empty(settings, tmp_path / "index", cors_origins=("*",), allow_build=True) as http:
-        for headers in (origin, origin | {"sec-fetch-site": "cross-site"}):
-            assert error(http.post("/build", params={"folder": str(few)}, headers=headers)) == (400, "bad_request")
-            assert http.get("/info", headers=headers).json()["build"] is None
-
-
 def test_a_named_folder_is_served_at_once_and_indexed_behind(settings: Settings, few: Path, tmp_path: Path) -> None:
     new = settings.model_copy(update={"index": tmp_path / "index"})
     with running(new, tmp_path / "log", str(few), SKETCH_SEARCH_ALLOW_BUILD="no") as process, httpx.Client() as http:
