@@ -140,7 +140,6 @@ def test_the_clusters_hold_every_photo_once(http: httpx.Client) -> None:
         seen += ids
     assert len(seen) == len(set(seen)) == PHOTOS
     assert error(http.get("/clusters/0", params={"k": 51})) == (422, "bad_parameter")
-    assert error(http.get(f"/clusters/{CLUSTERS}")) == (404, "not_found")
 
 
 @pytest.mark.parametrize(
