@@ -20,13 +20,7 @@ from sketch_search.model.images import MAX_THINGS, Day, Drawing
 from sketch_search.model.limits import Compute, System, compute_at_once
 from sketch_search.model.search import methods_of
 from sketch_search.service.errors import BadSearch, NotFound, ShardsLost
-from sketch_search.service.gallery import (
-    LocalGallery,
-    ThumbnailCache,
-    as_unavailable,
-    reveal,
-    thumbnail,
-)
+from sketch_search.service.gallery import LocalGallery, ThumbnailCache, as_unavailable, reveal, thumbnail
 from sketch_search.service.schemas.query import PageParams, PhotosParams, SearchQuery, WordsParams
 from sketch_search.service.schemas.search import (
     ClusterResponse,

@@ -22,9 +22,8 @@ from sketch_search.model.files import MARK, write_files
 VERSION = 8
 VIT, PHOTO_VIT, SECOND_VIT, PAIRS = "vit", "photo-vit", "second-vit", "pairs"
 _OPSET, _CONTRIB = 20, "com.microsoft"
-#: The matrices of a block. All are multiplied in int8, except fc2 in these blocks of the second ViT: it reads outliers
+#: All matrices of a block are multiplied in int8, except fc2 in these blocks of the second ViT: it reads outliers
 #: there, up to 200, beside which all else is rounded away.
-MATRICES = ("qkv", "proj", "fc1", "fc2")
 SECOND_OUTLIERS = (0, 6, 7)
 # The one-dimensional parameters of a block, in the order in which a forward pass meets them, and their names in timm.
 BLOCK_PARAMETERS = {

@@ -624,10 +624,7 @@ def _boxes_of_jxl(data: bytes) -> dict[str, bytes]:
     return found
 
 
-_SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {
-    "image/webp": _size_of_webp,
-    "image/jxl": _size_of_jxl,
-}
+_SIZES: dict[str, Callable[[bytes], tuple[int, int] | None]] = {"image/webp": _size_of_webp, "image/jxl": _size_of_jxl}
 
 
 def _drop_exif(jpeg: bytes) -> bytes:

@@ -30,15 +30,7 @@ from sketch_search.model.torch.two_sided import (
     second_layout,
     vit_of_photo_side,
 )
-from sketch_search.model.torch.vit import (
-    Encoder,
-    PretrainedVit,
-    RetNetwork,
-    VitLayout,
-    layout_of,
-    load_vit,
-    vit_layout,
-)
+from sketch_search.model.torch.vit import Encoder, PretrainedVit, RetNetwork, VitLayout, layout_of, load_vit, vit_layout
 from sketch_search.model.torch.zse import (
     Network,
     TorchEngine,

@@ -25,12 +25,7 @@ from torch import nn
 
 from sketch_search.model.engine import Modality, cells_of_patches
 from sketch_search.model.engine.graphs import BLOCK_PARAMETERS, SECOND_PATCH
-from sketch_search.model.torch.relation import (
-    Tokens,
-    attention_weights,
-    dot_product_attention,
-    select_tokens,
-)
+from sketch_search.model.torch.relation import Tokens, attention_weights, dot_product_attention, select_tokens
 from sketch_search.model.torch.vit import EncoderTrace, VitLayout
 
 if TYPE_CHECKING:

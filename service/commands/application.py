@@ -166,12 +166,7 @@ def _query_options() -> list[click.Option]:
     return options
 
 
-@click.command(
-    cls=_Search,
-    epilog=examples(
-        "sketch-search search - --k 10 --json < cat.png",
-    ),
-)
+@click.command(cls=_Search, epilog=examples("sketch-search search - --k 10 --json < cat.png"))
 @click.argument("sketches", type=a_name, nargs=-1, metavar="[SKETCH]...")
 @option("--photo", "The image is a photo: find what looks like it.", str, name="kind", flag_value="photo")
 @option("--json", "Print the JSON answer of POST /search.", name="as_json")

@@ -32,8 +32,7 @@ class LocateParams(query.Params):
         default="sketch", description="What the body is; photo: explain why photos are like it."
     )
     text: query.ThingText | None = Field(
-        default=None,
-        description="As in a search: words lead things. /locate takes it alone, too.",
+        default=None, description="As in a search: words lead things. /locate takes it alone, too."
     )
     thing_text: tuple[query.ThingText, ...] = query.THING_TEXT
     things: query.Things = Field(default="auto", description="As in a search.")

@@ -88,11 +88,7 @@ PAGE: Any = Field(
     examples=[2],
 )
 Turn = Annotated[int, Field(ge=0, le=270, multiple_of=90)]
-TURN: Any = Field(
-    default=0,
-    description="Turn the picture clockwise by 90, 180 or 270 degrees.",
-    examples=[90],
-)
+TURN: Any = Field(default=0, description="Turn the picture clockwise by 90, 180 or 270 degrees.", examples=[90])
 AtLeast0 = Annotated[int, Field(ge=0, le=2**31)]
 AtLeast1 = Annotated[int, Field(ge=1, le=2**31)]
 

@@ -196,15 +196,4 @@ def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **furt
         raise ModelError("; ".join(failed))
 
 
-COMMANDS = (
-    average,
-    train,
-    words,
-    things,
-    place_words,
-    scenes,
-    regions,
-    parting,
-    photo_side,
-    table,
-)
+COMMANDS = (average, train, words, things, place_words, scenes, regions, parting, photo_side, table)

@@ -146,11 +146,7 @@ def test_pictures_to_explain_are_sent_raw_or_in_a_form(http: httpx.Client, sketc
 
 
 def test_the_command_writes_a_picture_for_each_photo_that_a_search_finds_and_all_data(
-    tmp_path: Path,
-    settings: Settings,
-    drawn: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, settings: Settings, drawn: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     out = tmp_path / "new" / "why"

@@ -18,13 +18,7 @@ from sketch_search.model.torch import PretrainedVit, VitLayout, read_clip
 from sketch_search.training.corpus import data_folder, read_split
 from sketch_search.training.papers import clip_at, sketch_an_anchor
 from sketch_search.training.papers.clip_at import ClipAtLosses, ClipAtOptimiser, ClipAtRecipe
-from sketch_search.training.papers.pictures import (
-    TrainingSet,
-    WordVectors,
-    class_rows,
-    read_word_vectors,
-    training_set,
-)
+from sketch_search.training.papers.pictures import TrainingSet, WordVectors, class_rows, read_word_vectors, training_set
 from sketch_search.training.papers.tables import read_recipe
 from tests.networks import READING, randn, saved_clip, small_backbone, small_vit, write_class_folders
 from tests.pictures import SHAPES
