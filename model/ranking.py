@@ -211,8 +211,9 @@ LIKED_OF_SEVERAL, KIND_OF_SEVERAL = 1.0, 0.7
 NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
 FITTING = 8.0
-# Log-odds are divided by this before photos share the probability of a reading: they are surer than they are right.
-SOFT = 3.0
+# Log-odds are divided by SOFT before photos share the probability of a reading, since they are surer than they are
+# right; and BY_RANK of it they share by rank, since those of things and of one thing have different scales.
+SOFT, BY_RANK = 3.0, 0.25
 # The best photos by a drawing, of which scores before diffusion say which was drawn.
 FIRST = 40
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
@@ -250,17 +251,18 @@ def log_odds(scores: Floats, method: Method, least: float = MARGIN) -> NDArray[n
     return np.asarray((scores - scores.max(initial=-np.inf)) / np.float32(_width(method)))
 
 
-def mix(odds: NDArray[np.floating], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mixes the log-odds (r, p), p > 0, of photos by r readings of a query, -inf where a reading lacks one: (p,).
+def mix(odds: NDArray[np.floating], probable: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Computes how probably each photo is the one sought, (p,), if r readings are ``probable``, (r,), each.
 
-    The photo sought is the i-th with the probability sum_r probabilities_r softmax_i(odds_r / SOFT); its logarithm
-    times SOFT are the mixed log-odds, but that the best ones equal the best of the first reading, whose order they have
-    if it is sure. A reading that no photo fits shares its probability among many, and so moves few.
+    odds: (r, p), by each reading; -inf for photos that it lacks. A photo's share of a reading is 1 - BY_RANK of the
+    softmax of odds / SOFT, plus BY_RANK of 1 / rank over the sum of all. So a reading that no photo fits moves few, but
+    the k-th photo by a reading of probability q has at least q BY_RANK / (k sum_i 1/i), however flat its scores are.
     """
-    best = odds.max(axis=1, keepdims=True)
-    likely = np.exp((odds - best) / SOFT)
-    mixed = SOFT * np.log((probabilities[:, None] * likely / likely.sum(axis=1, keepdims=True)).sum(axis=0))
-    return np.asarray(mixed - mixed.max() + best[0])
+    likely = np.exp((odds - odds.max(axis=1, keepdims=True)) / SOFT)
+    ranks = 1 + np.argsort(np.argsort(-odds, axis=1, kind="stable"), axis=1)
+    inverse = np.isfinite(odds) / ranks
+    soft, ranked = (of / of.sum(axis=1, keepdims=True) for of in (likely, inverse))
+    return np.asarray(probable @ ((1 - BY_RANK) * soft + BY_RANK * ranked))
 
 
 def above_first(before: Floats) -> NDArray[np.float64]:

@@ -70,22 +70,6 @@ def interleave(orders: Sequence[NDArray[np.int64]], first: NDArray[np.int64] | N
 
 
 @dataclass(frozen=True)
-class OtherReading:
-    """A way to read a drawing: which ink is one thing, and what the query's words name.
-
-    probability: how probably it is meant. worded: whether words name its things, or else only make photos likelier.
-    method, sketch, things, places: as of a ``Query``.
-    """
-
-    probability: float
-    worded: bool
-    method: Method
-    sketch: Tokens | None
-    things: tuple[Thing, ...]
-    places: float
-
-
-@dataclass(frozen=True)
 class Query:
     """An encoded query, the clusters to open, and how many photos to return.
 
@@ -96,7 +80,8 @@ class Query:
         liked photos, or near those of the word.
     things: those to find in the regions of photos. places: the weight of their places. extents: whether to find how far
         they reach. drawing_direction: (d,) that of the whole drawing, as long as it counts beside several things.
-    readings: other ways to read the drawing, each as probable as it says; the rest is this query's.
+    readings: other ways to read the drawing: what is one thing, and what words name. probability: of each. worded:
+        whether words name its things, or else only make photos likelier.
     also: (a,) ids of photos that become candidates in any case, since another reading finds them.
     photo_filter: which photos may be found, as the gallery understands it; None for all.
     liked: (l, d) vectors of photos. liked_ids: of those in the gallery.
@@ -116,7 +101,9 @@ class Query:
     extents: bool = False
     drawing_direction: Floats | None = None
     word: Word | None = None
-    readings: tuple[OtherReading, ...] = ()
+    readings: tuple[Query, ...] = ()
+    probability: float = 1.0
+    worded: bool = True
     also: Ids = field(default_factory=lambda: np.empty(0, np.int64))
     photo_filter: Hashable | None = None
     liked: Floats | None = None

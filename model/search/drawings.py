@@ -12,7 +12,7 @@ from sketch_search.model.engine import Floats, Method, Modality, Tokens
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.limits import Places, pause
 from sketch_search.model.matcher import Matcher
-from sketch_search.model.search.candidates import Candidates, Gallery, OtherReading, Query
+from sketch_search.model.search.candidates import Candidates, Gallery, Query
 from sketch_search.model.search.stages import Plan, Ranking, rank
 from sketch_search.model.things import PLACES, Thing
 from sketch_search.model.words import UnknownWord, colours
@@ -24,8 +24,8 @@ LEAST_FIT, SURE = 0.003, 0.1
 SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
-#: How probably a text means something else than one thing, or several, were taken for because of it: another kind, or
-#: what is too small to be seen. Less probable readings than LEAST_READ are not ranked.
+#: How probably a text means something else than the only thing, or than one of several: another kind, or what is too
+#: small to be seen. Less probable readings than LEAST_READ are not ranked.
 MISTAKEN, MISTAKEN_OF_SEVERAL, LEAST_READ = 0.2, 0.4, 0.1
 
 
@@ -210,9 +210,7 @@ def query_of(
     """
     regions = gallery.regions_kept if by_regions else 0
 
-    def read(
-        things: Sequence[Thing], method: Method, text: str | None, probability: float = 1.0
-    ) -> tuple[list[Thing], OtherReading]:
+    def read(things: Sequence[Thing], method: Method, text: str | None, share: float) -> tuple[list[Thing], Query]:
         named, beside = list[Thing](), list[Thing]()
         if things:
             named, beside = name_things(matcher, things, text, thing_text, coloured=coloured)
@@ -222,21 +220,21 @@ def query_of(
         if text and not things and coloured and regions:
             placed = things_of_text(matcher, text)
         sketch = sketch_of(matcher, named) if named else None
-        return named, OtherReading(probability, bool(text), method, sketch, placed, weight)
+        query = Query(method, gallery.clusters.mean, sketch, placed, weight, probability=share, worded=bool(text))
+        return named, query
 
     usual: Method = "ret" if gallery.tokens_kept == 1 else matcher.best_method
-    divisions = [(1 - sum(probability for probability, _ in others), things, method)]
-    divisions += [(probability, of, "things" if len(of) > 1 else usual) for probability, of in others]
-    readings = list[OtherReading]()
-    for number, (probability, of, by) in enumerate(divisions):
+    divisions = [(1 - sum(share for share, _ in others), things, method)]
+    divisions += [(share, of, "things" if len(of) > 1 else usual) for share, of in others]
+    readings = list[tuple[list[Thing], Query]]()
+    for share, of, by in divisions:
+        named, query = read(of, by, text, share)
         mistaken = (MISTAKEN_OF_SEVERAL if by == "things" else MISTAKEN) if of and text else 0.0
-        if number:
-            readings.append(read(of, by, text, probability * (1 - mistaken))[1])
+        readings.append((named, replace(query, probability=share * (1 - mistaken))))
         if mistaken:
-            readings.append(read(of, by, None, probability * mistaken)[1])
-    named, first = read(things, method, text)
-    query = Query(first.method, gallery.clusters.mean, first.sketch, first.things, first.places)
-    return named, replace(query, readings=tuple(r for r in readings if r.probability >= LEAST_READ))
+            readings.append(read(of, by, None, share * mistaken))
+    (named, query), *rest = readings
+    return named, replace(query, readings=tuple(other for _, other in rest if other.probability >= LEAST_READ))
 
 
 def search_drawing(

@@ -36,7 +36,6 @@ from sketch_search.model.search.candidates import (
     Candidates,
     Gallery,
     Mask,
-    OtherReading,
     Query,
     Scores,
     best_first,
@@ -180,9 +179,9 @@ def rank(
         plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
 
 
-def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan) -> list[tuple[OtherReading, Ranking]]:
+def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan) -> list[tuple[Query, Ranking]]:
     """Ranks photos by the query's other readings, if its scores are diffused."""
-    others = list[tuple[OtherReading, Ranking]]()
+    others = list[tuple[Query, Ranking]]()
     for reading in query.readings if plan.diffuse else ():
         read = {name: getattr(reading, name) for name in ("method", "sketch", "things", "places")}
         word = query.word if reading.worded else None
@@ -191,8 +190,8 @@ def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan)
     return others
 
 
-def mix_readings(photos: Candidates, method: Method, others: Sequence[tuple[OtherReading, Ranking]]) -> Candidates:
-    """Adds what other readings say of photos to scores by ``method`` (``model.ranking.mix``).
+def mix_readings(photos: Candidates, method: Method, others: Sequence[tuple[Query, Ranking]]) -> Candidates:
+    """Orders photos with scores by ``method`` by all readings of the drawing (``model.ranking.mix``); scores stay.
 
     Beside a reading whose things no word names, words are still evidence: they may mean what is too small to be seen.
     """
@@ -207,7 +206,9 @@ def mix_readings(photos: Candidates, method: Method, others: Sequence[tuple[Othe
             row += ranking.evidence_of_words(photos.by_word)
     probable = np.array([reading.probability for reading, _ in others])
     mixed = ranking.mix(odds, np.array([1 - probable.sum(), *probable]))
-    return replace(photos, scores=ranking.weigh(photos.scores, mixed - odds[0], method), before=None)
+    scores = np.empty_like(photos.scores)
+    scores[np.lexsort((photos.ids, -mixed))] = -np.sort(-photos.scores)
+    return replace(photos, scores=scores, before=None)
 
 
 def with_sketch(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:

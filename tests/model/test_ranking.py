@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,30 +53,33 @@ def written_out(scores: NDArray[np.float64], ret: Floats, method: str) -> NDArra
     return back[method]
 
 
-def test_readings_share_photos_by_how_probable_they_are() -> None:
-    # Shares 3/4 and 1/4, and 0 and 1: mixed 0.6 and 0.4.
-    odds = np.array([[ranking.SOFT * math.log(3), 0], [-np.inf, 7]])
-    mixed = ranking.mix(odds, np.array([0.8, 0.2]))
-    np.testing.assert_allclose(mixed, [ranking.SOFT * math.log(3), ranking.SOFT * (math.log(3) + math.log(0.4 / 0.6))])
-    # A probable reading wins; one that no photo fits has no favourite.
+def test_photos_share_readings_by_log_odds_and_by_rank() -> None:
+    # By log-odds 3/4 and 1/4, and 0 and 1; by rank 2/3 and 1/3, and 0 and 1; the latter count a quarter.
+    odds = np.array([[ranking.SOFT * np.log(3), 0], [-np.inf, 7]])
+    first = 0.75 * 0.75 + 0.25 * 2 / 3
+    np.testing.assert_allclose(ranking.mix(odds, np.array([0.8, 0.2])), [0.8 * first, 1 - 0.8 * first])
     assert np.diff(ranking.mix(odds, np.array([0.5, 0.5]))) > 0
-    odds = np.array([[9, 0, 0, -9], [0, 1, 0, 0], [0, 9, 0, 0]])
+    # A reading that no photo fits has no favourite.
+    odds = np.array([[9.0, 0, 0, -9], [0, 1, 0, 0], [0, 9, 0, 0]])
     flat, surely = (ranking.mix(odds[[0, row]], np.array([0.6, 0.4])) for row in (1, 2))
     assert flat.argmax() == surely.argmax() == 0
     assert surely[1] - surely[2] > 2 * (flat[1] - flat[2])
 
 
-@given(st.integers(0, 99), st.integers(1, 40))
-def test_a_sure_reading_keeps_its_log_odds_and_an_impossible_one_does_nothing(seed: int, photos: int) -> None:
-    odds = 9 * np.random.default_rng(seed).standard_normal((3, photos))
-    np.testing.assert_allclose(ranking.mix(odds[:1], np.ones(1)), odds[0], atol=1e-9)
-    np.testing.assert_allclose(ranking.mix(odds, np.array([1, 0, 0])), odds[0], atol=1e-9)
-    two = ranking.mix(odds[:2], np.array([0.7, 0.3]))
-    np.testing.assert_allclose(ranking.mix(odds, np.array([0.7, 0.3, 0])), two, atol=1e-9)
-    assert two.max() == pytest.approx(odds[0].max())
-    # What all readings put before another photo stays before it.
-    before = (odds[:2, :, None] > odds[:2, None]).all(axis=0)
-    assert (two[:, None] > two)[before].all()
+@given(st.integers(0, 99), st.integers(1, 40), st.floats(0.1, 0.9))
+def test_a_probable_reading_loses_no_photo_and_an_impossible_one_does_nothing(seed: int, photos: int, p: float) -> None:
+    odds = np.random.default_rng(seed).standard_normal((2, photos)) * [[0.1], [30]]
+    mixed = ranking.mix(odds, np.array([p, 1 - p]))
+    assert mixed.sum() == pytest.approx(1)
+    order, ranks = np.argsort(-odds[0]), np.arange(1, photos + 1)
+    least = p * ranking.BY_RANK / (ranks * (1 / ranks).sum())
+    assert (mixed[order] >= least).all()
+    assert ((mixed[:, None] < mixed).sum(axis=1)[order] < 1 / least).all()
+    # What both readings put before another photo stays before it; and an impossible reading does nothing.
+    assert (mixed[:, None] > mixed)[(odds[:, :, None] > odds[:, None]).all(axis=0)].all()
+    alone = ranking.mix(odds[:1], np.ones(1))
+    assert (ranking.mix(odds, np.array([1.0, 0])) == alone).all()
+    assert (np.argsort(-alone) == order).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
