@@ -77,7 +77,7 @@ LEFT_OUT = """
     storage/.ppstorage; storage/cache/thumbnails/1/2/3/123abc_720x720_fit.jpg; storage/sidecar/b.heic.jpg
     lychee/medium2x/ab/cd/1.jpg; lychee/small/ab/cd/1.jpg; lychee/thumb/ab/cd/1.jpg
     piwigo/_data/i/upload/2015/06/15/1-th.jpg; media/protected_media/thumbnails_big/1.webp
-    libre/square_thumbnails_small/1.webp; libre/thumbnails_big/1.webp; libre/faces/1.jpg
+    libre/square_thumbnails_small/1.webp; libre/thumbnails_big/1.webp; libre/faces/1.jpg; emby/metadata/People/1.jpg
     photoview/media-cache/3/7/thumbnail_1_jpg_AbCdEf12.jpg; photoview/3/7/highres_1_cr2_AbCdEf12.jpg
     pigallery/tc/IMG_1.JPG_240q80cs.webp; home/4b/15/7a9dc0e-image-preview-1920.jpg; films/A.trickplay/320/0.jpg
     jellyfin/metadata/library/ab/1/poster.jpg; jellyfin/cache/images/1.jpg; copy/SYNOPHOTO_THUMB_XL.jpg
@@ -103,7 +103,7 @@ def test_what_other_programs_keep_is_left_out_and_counted(tmp_path: Path) -> Non
     listing = FolderListing([Root(name="a", path=str(tmp_path))], tmp_path / "index")
     assert sorted(file.path for file in listing) == sorted(kept)
     (said,) = listing.skipped
-    assert said.startswith("45 folders or files of thumbnails, copies, deleted or hidden photos: 4 sizes of WordPress")
+    assert said.startswith("46 folders or files of thumbnails, copies, deleted or hidden photos: 4 sizes of WordPress")
 
 
 def test_a_photo_that_icloud_took_from_the_disk_stays_in_the_index(collection: Collection) -> None:
