@@ -223,9 +223,9 @@ def query_of(
         query = Query(method, gallery.clusters.mean, sketch, placed, weight, probability=share, worded=bool(text))
         return named, query
 
-    usual: Method = "ret" if gallery.tokens_kept == 1 else matcher.best_method
+    plan = partial(plan_by_default, matcher, 1, tokens_kept=gallery.tokens_kept, regions=gallery.regions_kept)
     divisions = [(1 - sum(share for share, _ in others), things, method)]
-    divisions += [(share, of, "things" if len(of) > 1 else usual) for share, of in others]
+    divisions += [(share, of, plan(len(of)).method) for share, of in others]
     readings = list[tuple[list[Thing], Query]]()
     for share, of, by in divisions:
         named, query = read(of, by, text, share)
