@@ -280,13 +280,16 @@ def calibrate(source: Path, target: Path, data: Path | None, every: tuple[int, i
 @option("--hidden N", "Search by every N-th also as if nobody had taught its kind (4).", click.IntRange(1), default=4)
 @option("--part NAME", f"Weights to fit: {', '.join(_PARTS)} (all).", click.Choice(_PARTS), multiple=True, name="parts")
 @option("--beside FILE", "Also search by this checkpoint, trained on other classes.", a_path, multiple=True)
-def rank(source: Path, target: Path, beside: tuple[Path, ...], most: int, hidden: int, parts: tuple[str, ...]) -> None:
+@option("--share SHARE", "Of the way from the weights in use to the fitted (1).", click.FloatRange(0, 1), default=1.0)
+def rank(
+    source: Path, target: Path, beside: tuple[Path, ...], most: int, hidden: int, parts: tuple[str, ...], share: float
+) -> None:
     """Fit how much each term of a search for one thing counts, on validation and trained classes of all protocols."""
     from sketch_search.training.evaluation import terms
 
     matchers = {path.stem: model.load(path) for path in (source, *beside)}
     searches, start = terms.collect(matchers, most, hidden), terms.matrix_of(matchers[source.stem].calibration.weights)
-    fitted = terms.fit(searches, start, parts or _PARTS)
+    fitted = start + share * (terms.fit(searches, start, parts or _PARTS) - start)
     terms.save_weights(source, target, terms.weights_of(fitted))
     print(f"{terms.describe(searches, start, fitted)}\n\nwrote {target}")
 
