@@ -333,14 +333,14 @@ def is_shown(clearness: float) -> bool | None:
     return True if clearness >= SURELY else False if clearness < 0 else None
 
 
-def stands_out(before: Floats) -> bool:
-    """Returns whether the log-odds of the highest score (p,) exceed those of the _AMONG-th by _STANDING_OUT.
+def stands_out(scores: Floats) -> bool:
+    """Returns whether the log-odds of the highest relation score (p,) exceed the _AMONG-th's by _STANDING_OUT.
 
     With it, of drawings of val and ordinary photos 0.02 are denied though photos show them (0.03 without), and 0.23 of
     those that none shows (0.26).
     """
-    odds = np.sort(logits(before))
-    return bool(len(odds) and odds[-1] - odds[-_AMONG:][0] >= _STANDING_OUT)
+    odds = np.sort(logits(scores))
+    return len(odds) >= _AMONG and bool(odds[-1] - odds[-_AMONG] >= _STANDING_OUT)
 
 
 # Cosine of two centred [Ret] above which two photos are of one group.

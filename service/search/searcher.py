@@ -199,7 +199,7 @@ class Searcher:
             results=results,
             groups=groups,
             view=view if options.view == "auto" else None,
-            **self._say_what_is_drawn(drawn, query, shown, photos),
+            **self._say_what_is_drawn(drawn, ranking, photos),
             **self._say_what_is_named(options, query, shown, photos, chosen),
             ink=tuple(dot.points[0] for dot in ink),
             left_out=() if drawing is None else drawing.left_out,
@@ -219,10 +219,9 @@ class Searcher:
             method=plan.method,
         )
 
-    def _say_what_is_drawn(
-        self, drawn: Sequence[Thing], query: Query, shown: Candidates, photos: int
-    ) -> dict[str, Any]:
+    def _say_what_is_drawn(self, drawn: Sequence[Thing], ranking: Ranking, photos: int) -> dict[str, Any]:
         """Returns the fields of an answer on what was drawn, and whether one of so many photos shows it."""
+        query, shown, compared = ranking.query, ranking.photos, ranking.candidates
         guesses, perhaps = [self.matcher.guesses(thing.tokens) for thing in drawn], tuple[str, ...]()
         if len(drawn) == 1 and not guesses[0]:
             perhaps = tuple(guess.word for guess in self.matcher.guesses(drawn[0].tokens, LEAST_POSSIBLE))
@@ -232,6 +231,9 @@ class Searcher:
         tells_things = query.things or len(drawn) > 1 or (drawn and drawn[0].strokes)
         seen = tuple(map(self.describe_thing, drawn)) if tells_things else ()
         fits = self._judge_guesses(guessed, shown, photos)
+        # Words, which are fitted on photographs, do not deny what the drawing itself tells apart, such as painted cats.
+        if fits is False and query.method == "rn" and stands_out(compared.scores[compared.scored]):
+            fits = None
         if len(seen) > 1:
             seen = self._judge_things(shown, seen, photos, query)
             verdicts = {thing.fits for thing in seen}
@@ -441,15 +443,13 @@ class Searcher:
     def _judge_guesses(self, guesses: Sequence[Guess], ranked: Candidates, photos: int) -> bool | None:
         """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
 
-        Neither guesses that are more probably wrong than right tell that no photo is, nor words if the drawing itself
-        tells photos apart: few photographs look like painted cats.
+        Guesses that are more probably wrong than right do not tell that no photo is.
         """
         if not guesses:
             return None
         words = [[self.matcher.words.index(guess.word)] for guess in guesses]
         fitting = is_shown(self._measure_clearest(words, ranked[:GUESSED_OF], photos * len(words)).max())
         doubtful = sum(guess.probability for guess in guesses) < PROBABLE
-        doubtful |= ranked.before is not None and stands_out(ranked.before)
         return None if fitting is False and doubtful else fitting
 
     def _judge_things(

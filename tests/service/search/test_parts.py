@@ -66,7 +66,8 @@ def test_a_page_or_panorama_is_found_by_each_thing_that_a_part_shows(searcher: S
 def test_who_draws_what_painted_photos_show_is_not_told_that_none_does(
     searcher: Searcher, things: tuple[str, ...], denied: bool
 ) -> None:
-    told = [searcher.find(draw_sketch(thing)).sketch_fits is False for thing in things]
+    asked: list[tuple[str, dict[str, Any]]] = [(thing, also) for thing in things for also in ({}, {"text": thing})]
+    told = [searcher.find(draw_sketch(thing), **also).sketch_fits is False for thing, also in asked]
     assert any(told) if denied else not any(told)
 
 
