@@ -159,6 +159,12 @@ MOST_OFFERED, LEAST_OFFERED = 4, 1e-6
 NO_TEXT = ReadText()
 
 
+def _tells_apart(ranking: Ranking) -> bool:
+    """Returns whether a drawn thing tells photos apart, so that words, fitted on photographs, deny nothing of it."""
+    compared = ranking.candidates
+    return ranking.query.method == "rn" and stands_out(compared.scores[compared.scored])
+
+
 class Searcher:
     """Searches a gallery with the checkpoint that made its tokens."""
 
@@ -200,7 +206,7 @@ class Searcher:
             groups=groups,
             view=view if options.view == "auto" else None,
             **self._say_what_is_drawn(drawn, ranking, photos),
-            **self._say_what_is_named(options, query, shown, photos, chosen),
+            **self._say_what_is_named(options, ranking, photos, chosen),
             ink=tuple(dot.points[0] for dot in ink),
             left_out=() if drawing is None else drawing.left_out,
             page=None if drawing is None else drawing.page or None,
@@ -221,7 +227,7 @@ class Searcher:
 
     def _say_what_is_drawn(self, drawn: Sequence[Thing], ranking: Ranking, photos: int) -> dict[str, Any]:
         """Returns the fields of an answer on what was drawn, and whether one of so many photos shows it."""
-        query, shown, compared = ranking.query, ranking.photos, ranking.candidates
+        query, shown = ranking.query, ranking.photos
         guesses, perhaps = [self.matcher.guesses(thing.tokens) for thing in drawn], tuple[str, ...]()
         if len(drawn) == 1 and not guesses[0]:
             perhaps = tuple(guess.word for guess in self.matcher.guesses(drawn[0].tokens, LEAST_POSSIBLE))
@@ -231,25 +237,23 @@ class Searcher:
         tells_things = query.things or len(drawn) > 1 or (drawn and drawn[0].strokes)
         seen = tuple(map(self.describe_thing, drawn)) if tells_things else ()
         fits = self._judge_guesses(guessed, shown, photos)
-        # Words, which are fitted on photographs, do not deny what the drawing itself tells apart, such as painted cats.
-        if fits is False and query.method == "rn" and stands_out(compared.scores[compared.scored]):
-            fits = None
+        fits = None if fits is False and _tells_apart(ranking) else fits
         if len(seen) > 1:
             seen = self._judge_things(shown, seen, photos, query)
             verdicts = {thing.fits for thing in seen}
             fits = verdicts.pop() if len(verdicts) == 1 else None
         return {"guesses": guessed, "perhaps": perhaps, "things": seen, "sketch_fits": fits}
 
-    def _say_what_is_named(
-        self, options: TunedQuery, query: Query, shown: Candidates, photos: int, chosen: str
-    ) -> dict[str, Any]:
+    def _say_what_is_named(self, options: TunedQuery, ranking: Ranking, photos: int, chosen: str) -> dict[str, Any]:
         """Returns the fields of an answer on its words, of which the text is read as ``chosen``."""
         book, fits, reading, means = self.matcher.book, None, None, None
+        query, shown = ranking.query, ranking.photos
         if isinstance(query.word, tuple) and shown.by_word is not None:
             of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
             first = shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)]
             clearest = self._measure_clearest(query.word, first, photos)
             fits = self._deny_measured(query.word, is_shown(clearest.min()), photos)
+            fits = None if fits is False and _tells_apart(ranking) else fits
             reading = book.read(options.text or "")
             means = book.read(chosen).means or (None if chosen == options.text else chosen)
         names = (name for name in options.thing_text if name.strip())
