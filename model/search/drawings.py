@@ -223,7 +223,8 @@ def query_of(
         query = Query(method, gallery.clusters.mean, sketch, placed, weight, probability=share, worded=bool(text))
         return named, query
 
-    plan = partial(plan_by_default, matcher, 1, tokens_kept=gallery.tokens_kept, regions=gallery.regions_kept)
+    kept = {"tokens_kept": gallery.tokens_kept, "regions": regions}
+    plan = partial(plan_by_default, matcher, 1, **kept, by_vector=not by_regions)
     divisions = [(1 - sum(share for share, _ in others), things, method)]
     divisions += [(share, of, plan(len(of)).method) for share, of in others]
     readings = list[tuple[list[Thing], Query]]()

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -331,6 +332,14 @@ def test_http_ranks_the_same(tmp_path: Path, photos: tuple[Picture, ...], thinne
                 scores = zip(photos, evaluated[way][number], strict=True)
                 expected = {photo.path.name: float(score) for photo, score in scores}
                 assert _ranked(answer) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_drawing_that_may_be_of_two_things_is_answered_at_each_quality(thinned: Settings) -> None:
+    with served(thinned) as server:
+        for quality, word in product(("fast", "draft", "good", "best"), ({}, {"text": _WORDS[0]})):
+            answer = server.http.post("/search", content=_SKETCHES[0], params={"quality": quality, **word})
+            assert answer.status_code == 200, (quality, word, answer.text)
+            assert answer.json()["results"]
 
 
 def test_clicks_rank_over_http_as_evaluated(photos: tuple[Picture, ...], thinned: Settings, default: Matcher) -> None:
