@@ -212,7 +212,8 @@ NAMED, SPREAD = 0.25, 5.0
 UNLIKED, APART = 0.3, 0.2
 FITTING = 8.0
 # Log-odds are divided by SOFT before photos share the probability of a reading, since they are surer than they are
-# right; and BY_RANK of it they share by rank, since those of things and of one thing have different scales.
+# right. Photos share BY_RANK of it by rank, since log-odds of things and of one thing have different scales.
+# `training evaluate --split val` measures both, by `--protocol scenes` and `--protocol fine-grained`.
 SOFT, BY_RANK = 3.0, 0.25
 # The best photos by a drawing, of which scores before diffusion say which was drawn.
 FIRST = 40
@@ -223,6 +224,8 @@ EXAMPLES = 5
 _FITS_FROM, _FITS_SLOPE = 50, 2 / 3
 # What a word names is judged by its score and, times _REGIONS, the cosine of the best region, _COSINE if none is kept.
 _REGIONS, _COSINE, _CLEAR, SURELY = 5.0, 0.7, 6.2, 2.0
+# The first photo of a drawing stands out if it is so far above the photo of this rank: it says only what is not denied,
+# and orders nothing.
 _AMONG, _STANDING_OUT = 20, 5.5
 
 
@@ -334,11 +337,7 @@ def is_shown(clearness: float) -> bool | None:
 
 
 def stands_out(scores: Floats) -> bool:
-    """Returns whether the log-odds of the highest relation score (p,) exceed the _AMONG-th's by _STANDING_OUT.
-
-    With it, of drawings of val and ordinary photos 0.02 are denied though photos show them (0.03 without), and 0.23 of
-    those that none shows (0.26).
-    """
+    """Returns whether the log-odds of the highest relation score (p,) exceed the _AMONG-th's by _STANDING_OUT."""
     odds = np.sort(logits(scores))
     return len(odds) >= _AMONG and bool(odds[-1] - odds[-_AMONG] >= _STANDING_OUT)
 

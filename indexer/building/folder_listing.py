@@ -76,10 +76,11 @@ def _check(pattern: str) -> None:
         raise BadInvocation(f"{shown} matches no file; write it as in .gitignore, such as '*.png' or '/2019/raw/'.")
 
 
-# What other programs keep beside photos: thumbnails, other sizes, deleted files.
 @dataclass(frozen=True)
 class Mark:
-    """What folders or files are called, in lower case: expressions for the whole name.
+    """Tells what other programs keep beside photos, such as thumbnails, by an expression for its whole name.
+
+    Names are in lower case.
 
     around: for the name of the folder that it is in. beside: of each of these sets one name must be beside it; they are
     separated by |, and may have groups of its own. said: how reports call it, if not by its name.

@@ -12,8 +12,8 @@ if the strokes of both are known, o is min(1, 2 (n - 1) / FEW) NEXT - SINCE log 
 where one is drawn d strokes after the other, and there are n.
 
 Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT. The
-last two groups are joined even if it is a little less. The nearest a p comes to this says how sure the division is:
-two groups are one thing with the probability sigmoid((p - CUT) / SPREAD), and the other reading is given if likely.
+last two groups are joined even if it is a little less. The p that comes nearest to the cut says how sure the division
+is: its two groups are one thing with the probability sigmoid((p - CUT) / SPREAD).
 
 A line from side to side, such as the ground, is of no thing if what it joins stands apart without it.
 """
@@ -47,8 +47,8 @@ HEADS = 4
 # of the best guess for the whole drawing, chosen by `evaluate --protocol parting`. A group with less than the share
 # LEAST of the ink joins the likeliest other one, or is a speck if that is less likely than STRANGE.
 CUT, WHOLE, SURE, LEAST, STRANGE = 0.5, 0.45, 0.2, 0.05, 0.2
-# What a probability means beside the cut. Within SPREAD of it, the other reading counts too: a search by it costs as
-# much as one of its own.
+# A division is unsure within SPREAD of the cut. The other one counts then, too, and costs a search of its own;
+# `evaluate --protocol scenes --split val` measures it.
 SPREAD = 0.1
 # The evidence of the order of strokes, chosen on scenes of drawings of every second class of the data's strokes.
 NEXT, SINCE, FEW = 3.0, 2.5, 8
@@ -147,8 +147,8 @@ class Parting:
     ) -> tuple[Labels, Labels, Other | None]:
         """Numbers things from 0, (SIDE, SIDE), -1 for paper, SPECK for specks; and their halves, 0 and 1.
 
-        The halves of a thing are the two groups of which it was joined at last. Returns also the next probable
-        division, which differs by one join, unless that is improbable or a person said what is one thing.
+        The halves of a thing are the two groups of which it was joined at last. Returns also the division that differs
+        by the least sure join, or None if that is sure, or if a person said what is one thing.
 
         patches: (b, n, e), the tokens of all patches of the square from b blocks of the encoder, row by row.
         darkness: (SIDE, SIDE) uint8, the ink of the square, 0 on paper.
@@ -304,8 +304,8 @@ def join_pieces(
 ) -> tuple[Labels, Labels, float]:
     """Joins pieces by average linkage, weighted by their pixels: the number of the thing of each, (k,), from 0.
 
-    Returns also the half of its thing in which each is, 0 or 1, and the margin: how far beyond the cut, or with its
-    sign below it, the probability was that came nearest. whole: the cut of the last two. shift: added to both cuts.
+    Returns also the half of its thing in which each is, 0 or 1, and the margin: by how much the probability that came
+    nearest to the cut exceeds it; negative below it. whole: the cut of the last two. shift: what is added to both cuts.
 
     Pieces of one stroke are one to begin with; strokes that were ``told`` to be one are joined first. Groups with a
     smaller share of the pixels than LEAST join the likeliest other one, and so do the smallest of more than

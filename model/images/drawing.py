@@ -194,7 +194,7 @@ class Drawing:
             halves_of = (owners == number, (owners == number) & (seconds == 1))
             whole, half = (tuple(np.flatnonzero(marked).tolist()) for marked in halves_of)
             things += [] if part is None else [replace(part, strokes=whole, second_half=half)]
-        others = tuple((other[0], _in_order(filter(None, self._parts(other[1])))) for other in filter(None, [other]))
+        others = () if other is None else ((other[0], _in_order(filter(None, self._parts(other[1])))),)
         return replace(self, strokes=strokes, things=_in_order(things), others=others)
 
     def _parts(self, labels: Labels) -> list[DrawnThing | None]:

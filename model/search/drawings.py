@@ -25,7 +25,8 @@ SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
 #: How probably a text means something else than the only thing, or than one of several: another kind, or what is too
-#: small to be seen. Less probable readings than LEAST_READ are not ranked.
+#: small to be seen. Less probable readings than LEAST_READ are not ranked. `training evaluate --split val` measures
+#: them, by `--protocol everyday --words` and `--protocol scenes`.
 MISTAKEN, MISTAKEN_OF_SEVERAL, LEAST_READ = 0.2, 0.4, 0.1
 
 
@@ -210,7 +211,9 @@ def query_of(
     """
     regions = gallery.regions_kept if by_regions else 0
 
-    def read(things: Sequence[Thing], method: Method, text: str | None, share: float) -> tuple[list[Thing], Query]:
+    def read(
+        things: Sequence[Thing], method: Method, text: str | None, probability: float
+    ) -> tuple[list[Thing], Query]:
         named, beside = list[Thing](), list[Thing]()
         if things:
             named, beside = name_things(matcher, things, text, thing_text, coloured=coloured)
@@ -220,22 +223,19 @@ def query_of(
         if text and not things and coloured and regions:
             placed = things_of_text(matcher, text)
         sketch = sketch_of(matcher, named) if named else None
-        query = Query(method, gallery.clusters.mean, sketch, placed, weight, probability=share, worded=bool(text))
-        return named, query
+        query = Query(method, gallery.clusters.mean, sketch, placed, weight)
+        return named, replace(query, probability=probability, worded=bool(text))
 
-    kept = {"tokens_kept": gallery.tokens_kept, "regions": regions}
-    plan = partial(plan_by_default, matcher, 1, **kept, by_vector=not by_regions)
-    divisions = [(1 - sum(share for share, _ in others), things, method)]
-    divisions += [(share, of, plan(len(of)).method) for share, of in others]
-    readings = list[tuple[list[Thing], Query]]()
-    for share, of, by in divisions:
-        named, query = read(of, by, text, share)
+    plan = partial(plan_by_default, tokens_kept=gallery.tokens_kept, regions=regions, by_vector=not by_regions)
+    divisions = [(1 - sum(probability for probability, _ in others), things, method)]
+    divisions += [(probability, of, plan(matcher, 1, len(of)).method) for probability, of in others]
+    readings = list[tuple[Sequence[Thing], Method, str | None, float]]()
+    for probability, of, by in divisions:
         mistaken = (MISTAKEN_OF_SEVERAL if by == "things" else MISTAKEN) if of and text else 0.0
-        readings.append((named, replace(query, probability=share * (1 - mistaken))))
-        if mistaken:
-            readings.append(read(of, by, None, share * mistaken))
-    (named, query), *rest = readings
-    return named, replace(query, readings=tuple(other for _, other in rest if other.probability >= LEAST_READ))
+        readings += [(of, by, text, probability * (1 - mistaken)), (of, by, None, probability * mistaken)]
+    first, *rest = readings
+    named, query = read(*first)
+    return named, replace(query, readings=tuple(read(*one)[1] for one in rest if one[-1] >= LEAST_READ))
 
 
 def search_drawing(

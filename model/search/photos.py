@@ -111,7 +111,8 @@ class PhotoGallery(Gallery):
         rows = self._near(query)
         blocks = np.split(rows, range(BLOCK, len(rows), BLOCK))
         nearest = Nearest.joined([self._compare(block, query) for block in blocks])
-        more, by_box = np.flatnonzero(np.isin(self._photos.ids, query.also)), None
+        # To look for ids among those of a large gallery takes time.
+        more, by_box = np.flatnonzero(np.isin(self._photos.ids, query.also)) if len(query.also) else query.also, None
         if query.boxes_count:
             by_box = self._by_box(query)
             best = np.flatnonzero(by_box)

@@ -32,15 +32,7 @@ from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import SHORTLIST
-from sketch_search.model.search.candidates import (
-    Candidates,
-    Gallery,
-    Mask,
-    Query,
-    Scores,
-    best_first,
-    interleave,
-)
+from sketch_search.model.search.candidates import Candidates, Gallery, Mask, Query, Scores, best_first, interleave
 from sketch_search.model.search.terms import facts_of, kinship_of, terms_of, weigh_terms
 
 # Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
@@ -54,7 +46,8 @@ FITS_DIFFUSED = 300
 MOST_CLUSTERS_SCORED, CLUSTERS_SCORED = 128, 8
 # The best photos that are folded, so that a result represents the same photos on every page.
 FOLDED = 1000
-# The best photos of another reading that become candidates of the first one, too.
+# The best photos of another reading that become candidates of the first one, too; `training evaluate --protocol scenes`
+# measures it.
 KEPT = 40
 
 #: What ``rank`` has just finished.

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -316,10 +317,12 @@ class Searcher:
         things, others, coloured = list[Thing](), list[tuple[float, list[Thing]]](), options.colours == "auto"
         if drawing is not None:
             watch.lap("prepare")
-            how: dict[str, Any] = {"variants": options.variants, "colours": coloured, "expects": gallery.expects}
-            things = encode_things(self.matcher, drawing, options.kind, **how)
+            encode = partial(
+                encode_things, self.matcher, variants=options.variants, colours=coloured, expects=gallery.expects
+            )
+            things = encode(drawing, options.kind)
             if plan.diffuse and not options.thing_text:
-                others = [(probable, encode_things(self.matcher, other, **how)) for probable, other in drawing.readings]
+                others = [(probability, encode(other)) for probability, other in drawing.readings]
             watch.lap("encode")
         instead = tuple[str, ...]()
         if text.vector is None:

@@ -287,8 +287,8 @@ def rank(
     """Fit how much each term of a search for one thing counts, on validation and trained classes of all protocols."""
     from sketch_search.training.evaluation import terms
 
-    matchers = {path.stem: model.load(path) for path in (source, *beside)}
-    searches, start = terms.collect(matchers, most, hidden), terms.matrix_of(matchers[source.stem].calibration.weights)
+    matchers = {str(path): model.load(path) for path in (source, *beside)}
+    searches, start = terms.collect(matchers, most, hidden), terms.matrix_of(matchers[str(source)].calibration.weights)
     fitted = start + share * (terms.fit(searches, start, parts or _PARTS) - start)
     terms.save_weights(source, target, terms.weights_of(fitted))
     print(f"{terms.describe(searches, start, fitted)}\n\nwrote {target}")
