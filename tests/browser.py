@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import websocket
 from selenium import webdriver
-from selenium.common.exceptions import JavascriptException, TimeoutException
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.interaction import POINTER_MOUSE, POINTER_TOUCH
 from selenium.webdriver.common.actions.pointer_input import PointerInput
@@ -112,7 +112,8 @@ def emulate(driver: Browser, screen: Screen, *, dark: bool = False) -> None:
 
 def wait(driver: Browser) -> WebDriverWait[Browser]:
     # Where a busy machine drops a press, nothing more comes: the test runs again, and must not wait long.
-    return WebDriverWait(driver, PATIENCE / 4, poll_frequency=0.05)
+    # What the page draws anew while it is read is read again.
+    return WebDriverWait(driver, PATIENCE / 4, poll_frequency=0.05, ignored_exceptions=[StaleElementReferenceException])
 
 
 def draw(driver: Browser, screen: Screen, lines: Sequence[Line]) -> None:
