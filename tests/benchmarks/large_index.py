@@ -19,7 +19,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from sketch_search.indexer.distributed.backend import place_clusters
+from sketch_search.indexer.distributed import place_clusters
 from sketch_search.indexer.store.catalog import Removals, write_catalog
 from sketch_search.indexer.store.generation import Counts, FileEntry, Manifest, SegmentEntry, current_generation
 from sketch_search.indexer.store.location import IndexFolder, generation_name

@@ -25,8 +25,7 @@ from sketch_search.model import Matcher
 from sketch_search.model.matcher import KEPT
 from sketch_search.service.schemas.query import SearchQuery
 from sketch_search.service.settings import Settings
-from sketch_search.service.sharding import Pending
-from sketch_search.service.sharding.gallery import packed_nearest
+from sketch_search.service.sharding import Pending, packed_nearest
 from tests.benchmarks.command import Command, by_server, turned
 from tests.benchmarks.galleries import drawn_index
 from tests.benchmarks.large import sketches

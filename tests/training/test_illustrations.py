@@ -8,9 +8,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from sketch_search.model.matcher import Matcher
-from sketch_search.training import illustrations
-from sketch_search.training.commands import main
-from sketch_search.training.illustrations import COLOURS, Seen, compare, look
+from sketch_search.training.commands import illustrations, main
+from sketch_search.training.commands.illustrations import COLOURS, Seen, compare, look
 from tests.documents import CHECKOUT, read
 from tests.networks import matcher_of, tiny_checkpoint, tiny_network, write_class_folders
 from tests.pictures import SHAPES
@@ -44,7 +43,7 @@ def test_a_rebuilt_sketch_has_the_closest_patch_of_all_photos_at_each_token(data
     matcher = matcher_of(tiny_network())
     sketch, photos = seen(data, matcher)
     explanations = compare(matcher, sketch, photos)
-    made = np.asarray(illustrations.rebuild(sketch, photos, explanations))
+    made = np.asarray(illustrations.draw_rebuilt(sketch, photos, explanations))
     correspondence = np.stack([explanation.correspondence for explanation in explanations])
     for row, here in enumerate(explanations[0].sketch_cells.tolist()):
         photo, column = np.unravel_index(correspondence[:, row].argmax(), correspondence[:, row].shape)

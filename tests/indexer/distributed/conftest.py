@@ -35,7 +35,7 @@ def sharded(ray_cluster: "Cluster", small: Path) -> Iterator[BuildShards]:
         return build_shards(shards, BuildRequest((photos,), embedder="ret", shards=number, **asked), machines, progress)
 
     with connection(ray_cluster.address, XDG_DATA_HOME=str(small.parent)), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sketch_search.indexer.distributed.backend.SLICE", SLICE)
+        patch.setattr("sketch_search.indexer.distributed.SLICE", SLICE)
         yield run
 
 

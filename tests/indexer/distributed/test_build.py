@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from sketch_search import indexer, model
 from sketch_search.indexer.commands import main
-from sketch_search.indexer.distributed import Machines, build_shards
-from sketch_search.indexer.distributed.backend import place_clusters
-from sketch_search.indexer.distributed.workers import Resources
+from sketch_search.indexer.distributed import Machines, Resources, build_shards, place_clusters
 from tests.indexer.distributed.workers import KILLS, SLICE, BuildShards
 from tests.indexer.galleries import (
     Collection,
@@ -150,7 +148,7 @@ def refused(photos: Path, shards: Path, ray: str) -> str:
 
 
 def test_without_ray_it_is_said_what_to_install(gallery: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sketch_search.indexer.distributed.workers.find_spec", lambda name: None)
+    monkeypatch.setattr("sketch_search.indexer.distributed.find_spec", lambda name: None)
     assert "pip install 'sketch-search[ray]'" in refused(gallery, tmp_path / "shards", "local")
 
 

@@ -16,8 +16,7 @@ from sketch_search.service.http.app import create_app
 from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.serving.on_ray import Shard
 from sketch_search.service.settings import Settings
-from sketch_search.service.sharding import IndexedGallery, Pending, Shards, ShardUnavailable, State
-from sketch_search.service.sharding.gallery import ShardLink, overview
+from sketch_search.service.sharding import IndexedGallery, Pending, ShardLink, Shards, ShardUnavailable, State, overview
 from tests.programs import wait_until
 from tests.searching import PictureSearcher
 from tests.service.served import Served, served

@@ -12,8 +12,7 @@ from sketch_search.indexer import IndexRefused
 from sketch_search.indexer import shard_folders as folders_of
 from sketch_search.model import Matcher
 from sketch_search.service.serving.on_ray import Shard
-from sketch_search.service.sharding import Shards, ShardsRefused, ShardUnavailable
-from sketch_search.service.sharding.gallery import Overview
+from sketch_search.service.sharding import Overview, Shards, ShardsRefused, ShardUnavailable
 from tests.programs import wait_until
 from tests.service.served import error, metrics
 from tests.service.sharding.shards_here import Sharded, links_to
