@@ -3,7 +3,6 @@
 ``python -m`` of this module is the program of these processes: it decodes pictures from standard input until that ends.
 """
 
-import importlib
 import io
 import json
 import math
@@ -605,8 +604,8 @@ def _answer(requests: BinaryIO, replies: BinaryIO) -> None:
             if (preprocessing := request["job"]["preprocessing"]) is not None:
                 request["job"]["preprocessing"] = Preprocessing(**preprocessing)
             if request["job"]["drawing"]:
-                # It reads strokes. Beside the memory that an earlier picture left taken, the limit has no room for it.
-                importlib.import_module("pydantic.type_adapter")
+                # What reads strokes is made first: the limit may have no room beside what an earlier picture left.
+                images.read_strokes(b"[]")
             try:
                 with ProcessLimits(**request["limits"]).applied() as declare:
                     job = Job(**request["job"])

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -39,6 +39,8 @@ from sketch_search.service.settings import Settings
 
 # Boundaries and part headers around the file.
 MULTIPART_OVERHEAD = 16 * 1024
+# The most seconds that a request waits for a server that has just started to open its index.
+_PATIENCE = 5
 # A longer one costs too much to parse.
 MAX_CONTENT_TYPE = 1024
 _ADVICE = (
@@ -317,7 +319,9 @@ HasToken = Annotated[bool, Depends(has_token)]
 
 
 async def engine_in_use(ctx: Ctx) -> SearchEngine:
-    """Returns the engine in use. Its files stay open until the answer is sent, however slow the client is."""
+    """Returns the engine in use, for which the first requests wait. Its files stay open until the answer is sent."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(ctx.live.looked.wait(), _PATIENCE)
     return ctx.live.engine()
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from fastapi.routing import APIRoute
@@ -19,13 +19,14 @@ from sketch_search.model.limits import at_pauses, pause
 from sketch_search.model.search import photos as search_of_photos
 from sketch_search.service.errors import QueueFull
 from sketch_search.service.gallery import LocalGallery
-from sketch_search.service.http import context, routes
+from sketch_search.service.http import context, create_app, routes
 from sketch_search.service.serving import builder
 from sketch_search.service.serving import worker as turns
+from sketch_search.service.serving.live import LiveIndex
 from sketch_search.service.settings import Settings
 from tests.programs import PATIENCE, wait_for, wait_until
 from tests.service.busy_server import begun_upload, never, occupied, wait_until_held, wait_until_room_is
-from tests.service.served import SEARCH, Served, asked, check_is_stranger, connect, error, served
+from tests.service.served import SEARCH, Served, asked, check_is_stranger, connect, error, served, started
 from tests.service.small_gallery import MAX_UPLOAD, PHOTOS
 
 
@@ -55,6 +56,30 @@ def test_the_service_waits_for_an_index(settings: Settings, index_path: Path, tm
         wait_until(lambda: http.get("/readyz").status_code == 200, "the service is not ready")
         assert http.post("/search", content=sketch).status_code == 200
         assert http.get("/info").json()["ready"] is True
+
+
+def test_a_search_that_comes_before_the_index_is_open_waits_for_it(
+    settings: Settings, sketch: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, refresh, waits = threading.Event(), LiveIndex.refresh, threading.Event()
+
+    class Awaited(asyncio.Event):
+        async def wait(self) -> Literal[True]:
+            waits.set()
+            return await super().wait()
+
+    def slow(index: LiveIndex) -> bool:
+        wait_for(opening, "the test has not ended")
+        return refresh(index)
+
+    monkeypatch.setattr(LiveIndex, "refresh", slow)
+    with started(create_app(settings), settings) as server, ThreadPoolExecutor(1) as pool:
+        assert error(server.http.get("/readyz")) == (503, "not_ready")
+        server.context.live.looked = Awaited()
+        answer = pool.submit(server.http.post, "/search", content=sketch)
+        wait_until(lambda: waits.is_set() or answer.done(), "the search does not wait")
+        opening.set()
+        assert answer.result().status_code == 200
 
 
 def test_a_server_whose_photos_are_all_gone_is_not_ready_and_searches(
