@@ -215,14 +215,23 @@ def match_things(
     chosen, seen_colours = unpack(regions[photos, cells]).astype(np.float16), colours[photos, cells].astype(np.float32)
     fits, fitting, presence, of_kind = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
     best += np.float32(FIT) * fits
-    for row in [row for row, thing in enumerate(things) if find_extents and len(thing.colours)]:
-        # However dark windows and wheels are, a red car is red.
-        for photo, (box, extent) in enumerate(zip(fitting[row], shown[row], strict=True)):
-            of_box = replace(things[row], box=tuple((box[2:] / 255).tolist()))
-            showing = extent if box[0] == NO_KIND else of_box.covers(centres)
-            of_thing = colours[photo, showing].astype(np.float32)
-            seen_colours[row, photo] = of_thing[things[row].colour_distance(of_thing).argmin()]
+    for row, thing in enumerate(things):
+        if find_extents and len(thing.colours):
+            seen_colours[row] = _nearest_colours(thing, fitting[row], shown[row], centres, colours)
     return Matched(best, cells, chosen, seen_colours, shown, fitting, fits, presence, of_kind)
+
+
+def _nearest_colours(
+    thing: Thing, boxes: NDArray[np.uint8], extents: NDArray[np.bool_], centres: Floats, colours: NDArray[Any]
+) -> Floats:
+    """Returns the colour in each photo's box or extent that is nearest to a thing's, (p, 3): a red car's is red."""
+    nearest = np.empty((len(boxes), 3), np.float32)
+    for photo, (box, extent) in enumerate(zip(boxes, extents, strict=True)):
+        of_box = replace(thing, box=tuple((box[2:] / 255).tolist()))
+        showing = extent if box[0] == NO_KIND else of_box.covers(centres)
+        shown = colours[photo, showing].astype(np.float32)
+        nearest[photo] = shown[thing.colour_distance(shown).argmin()]
+    return nearest
 
 
 def _colours_inside(boxes: NDArray[np.uint8], colours: NDArray[Any]) -> Floats:

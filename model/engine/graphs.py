@@ -213,20 +213,8 @@ def _vit(
     """
     g = _Graph()
     eps, hidden = config.norm_eps, int(width * config.mlp_ratio)
-    kernel, bias = g.weight("patch_kernel", width, 3, patch, patch), g.weight("patch_bias", width)
-    maps = g("Conv", "pixels", kernel, bias, strides=[patch, patch], kernel_shape=[patch, patch])
-    x = g("Transpose", g("Reshape", maps, g.number([0, 0, -1])), perm=[0, 2, 1])
-    places = g("Slice", "position", g.number([1]), g.number([1 << 31]), g.number([0]))
-    first = g("Slice", "position", g.number([0]), g.number([1]), g.number([0]))
-    # The class token has outliers of its own. Rounded apart, it leaves the patches finer steps, and has finer ones.
-    x, first = g("Add", x, places), g("Add", g.weight("class_token", 1, 1, width), first)
+    first, x, maps = _tokens(g, width, patch)
     attention, importance, chosen, of_regions, middle = [], "", "", "", ""
-
-    def of_squares(tokens: str) -> str:
-        """The means of 2 x 2 patches."""
-        there = g("Reshape", g("Transpose", tokens, perm=[0, 2, 1]), g("Shape", maps))
-        means = g("AveragePool", there, kernel_shape=[2, 2], strides=[2, 2])
-        return g("Transpose", g("Reshape", means, g.number([0, 0, -1])), perm=[0, 2, 1])
 
     def read(x: str, name: str) -> list[str]:
         """Queries, keys and values of some tokens."""
@@ -255,7 +243,7 @@ def _vit(
 
         if last:
             if regions:
-                of_regions = after(of_squares(x), mix(of_squares(q)), index)
+                of_regions = after(_of_squares(g, x, maps), mix(_of_squares(g, q, maps)), index)
             importance = g("ReduceMean", of_class, g.number([1]), keepdims=0)
             _, best = g.several("TopK", 2, importance, "kept", axis=1)
             chosen = g("Reshape", g.several("TopK", 2, best, "kept", axis=1, largest=0)[0], g.number([-1]))
@@ -269,6 +257,25 @@ def _vit(
     }
     outputs |= {"regions": g.norm(of_regions, "norm", width, eps)} if regions else {"middle": middle}
     return g.bytes("vit", {"pixels": [1, 3, "height", "width"], "position": ["tokens", width], "kept": [1]}, outputs)
+
+
+def _tokens(g: _Graph, width: int, patch: int) -> tuple[str, str, str]:
+    """The class token, the patches', and the maps that these come from, (1, width, h, w)."""
+    kernel, bias = g.weight("patch_kernel", width, 3, patch, patch), g.weight("patch_bias", width)
+    maps = g("Conv", "pixels", kernel, bias, strides=[patch, patch], kernel_shape=[patch, patch])
+    x = g("Transpose", g("Reshape", maps, g.number([0, 0, -1])), perm=[0, 2, 1])
+    places = g("Slice", "position", g.number([1]), g.number([1 << 31]), g.number([0]))
+    first = g("Slice", "position", g.number([0]), g.number([1]), g.number([0]))
+    # The class token has outliers of its own. Rounded apart, it leaves the patches finer steps, and has finer ones.
+    x = g("Add", x, places)
+    return g("Add", g.weight("class_token", 1, 1, width), first), x, maps
+
+
+def _of_squares(g: _Graph, tokens: str, maps: str) -> str:
+    """The means of 2 x 2 patches, which stand as in these maps."""
+    there = g("Reshape", g("Transpose", tokens, perm=[0, 2, 1]), g("Shape", maps))
+    means = g("AveragePool", there, kernel_shape=[2, 2], strides=[2, 2])
+    return g("Transpose", g("Reshape", means, g.number([0, 0, -1])), perm=[0, 2, 1])
 
 
 def _class_attention(g: _Graph, query: str, key: str, value: str, heads: int, width: int) -> tuple[str, str]:
@@ -297,35 +304,11 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     def of_sketch(branch: str, part: str) -> str:
         return g.heads(g.linear("sketch", f"{branch}.{part}", width, width), heads)
 
-    def products(name: str, drawn: str, *, biased: bool) -> str:
-        """The products of the photos' projection ``name`` and heads of the sketch: (p, n_p, heads, n_s).
-
-        Weights and sketch are multiplied first: that is less than projecting photos, as long as a sketch's tokens are
-        fewer than the numbers of a head. So are values of the sketch and the weights that read them.
-        """
-        weight = g("Reshape", g.weight(f"{name}.weight", width, width), g.number([1, width, heads, -1]))
-        to_heads = g("Mul", g("Transpose", drawn, perm=[0, 1, 3, 2]), g.number((width / heads) ** -0.5))
-        by_head = g("MatMul", g("Transpose", weight, perm=[0, 2, 1, 3]), to_heads)
-        matrix = g("Reshape", g("Transpose", by_head, perm=[0, 2, 1, 3]), g.number([width, -1]))
-        product = g("MatMul", "photos", matrix)
-        if biased:
-            bias = g("Reshape", g.weight(f"{name}.bias", width), g.number([1, heads, 1, -1]))
-            product = g("Add", product, g("Reshape", g("MatMul", bias, to_heads), g.number([-1])))
-        return g("Reshape", product, g.number([0, 0, heads, -1]))
-
-    def after(side: str, mixed: str) -> str:
-        """The rest of a branch, for patch tokens."""
-        y = g.norm(mixed, f"{side}.norm1", width, _CROSS_EPS)
-        z = g.rounded(y, f"{side}.ffn.0", width, config.cross_ffn, zero=128)
-        # Nothing is below step 0, as after ReLU.
-        z = g.rounded(z, f"{side}.ffn.3", config.cross_ffn, width, zero=0)
-        return g.norm(g("Add", y, z), f"{side}.norm2", width, _CROSS_EPS)
-
     # Each side's query is of its own branch; the other branch reads key and value (eq. 6). Attention weights sum
     # to 1, so that biases are added to the one sketch in the place of all photos; that of the keys changes nothing.
-    forth = g("Transpose", products("sketch.key", of_sketch("sketch", "query"), biased=False), perm=[0, 2, 3, 1])
+    forth = g("Transpose", _products(g, "sketch.key", of_sketch("sketch", "query"), width, heads), perm=[0, 2, 3, 1])
     forth = g("Softmax", forth, axis=-1)
-    back = g("Softmax", products("photo.query", of_sketch("photo", "key"), biased=True), axis=-1)
+    back = g("Softmax", _products(g, "photo.query", of_sketch("photo", "key"), width, heads, biased=True), axis=-1)
     shown = g("MatMul", forth, g.heads(g("MatMul", "photos", g.weight("sketch.value.weight", width, width)), heads))
     shown = g("Slice", g("Reshape", g("Transpose", shown, perm=[0, 2, 1, 3]), g.number([0, 0, width])), *patches_only)
     bias = g("Reshape", g.weight("sketch.value.bias", width), g.number([1, -1]))
@@ -335,8 +318,10 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     values = g("Reshape", g("MatMul", of_sketch("photo", "value"), by_head), g.number([-1, width]))
     values = g("Add", values, g("Mul", g.weight("photo.out.bias", width), g.number(1 / heads)))
     drawn = g("MatMul", g("Slice", g("Reshape", back, g.number([0, 0, -1])), *patches_only), values)
-    patches = {"sketch": after("sketch", g("Add", out, g("Add", g("Slice", "sketch", *patches_only), bias)))}
-    patches["photo"] = after("photo", g("Add", g("Slice", "photos", *patches_only), drawn))
+    shown = g("Add", out, g("Add", g("Slice", "sketch", *patches_only), bias))
+    patches = {"sketch": _finish_branch(g, config, "sketch", shown)}
+    drawn = g("Add", g("Slice", "photos", *patches_only), drawn)
+    patches["photo"] = _finish_branch(g, config, "photo", drawn)
     worth = {
         side: g("Softmax", g("Squeeze", g.linear(tokens, f"{side}_worth", width, 1), g.number([2])), axis=-1)
         for side, tokens in patches.items()
@@ -358,3 +343,29 @@ def _pairs(config: TwoSidedConfig) -> bytes:
     return g.bytes(
         "pairs", {"sketch": [1, "sketch_tokens", width], "photos": ["photos", "photo_tokens", width]}, outputs
     )
+
+
+def _products(g: _Graph, name: str, drawn: str, width: int, heads: int, *, biased: bool = False) -> str:
+    """The products of the photos' projection ``name`` and heads of the sketch: (p, n_p, heads, n_s).
+
+    Weights and sketch are multiplied first: that is less than projecting photos, as long as a sketch's tokens are fewer
+    than the numbers of a head. So are values of the sketch and the weights that read them.
+    """
+    weight = g("Reshape", g.weight(f"{name}.weight", width, width), g.number([1, width, heads, -1]))
+    to_heads = g("Mul", g("Transpose", drawn, perm=[0, 1, 3, 2]), g.number((width / heads) ** -0.5))
+    by_head = g("MatMul", g("Transpose", weight, perm=[0, 2, 1, 3]), to_heads)
+    matrix = g("Reshape", g("Transpose", by_head, perm=[0, 2, 1, 3]), g.number([width, -1]))
+    product = g("MatMul", "photos", matrix)
+    if biased:
+        bias = g("Reshape", g.weight(f"{name}.bias", width), g.number([1, heads, 1, -1]))
+        product = g("Add", product, g("Reshape", g("MatMul", bias, to_heads), g.number([-1])))
+    return g("Reshape", product, g.number([0, 0, heads, -1]))
+
+
+def _finish_branch(g: _Graph, config: TwoSidedConfig, side: str, mixed: str) -> str:
+    """The rest of a branch, for patch tokens."""
+    y = g.norm(mixed, f"{side}.norm1", config.width, _CROSS_EPS)
+    z = g.rounded(y, f"{side}.ffn.0", config.width, config.cross_ffn, zero=128)
+    # Nothing is below step 0, as after ReLU.
+    z = g.rounded(z, f"{side}.ffn.3", config.cross_ffn, config.width, zero=0)
+    return g.norm(g("Add", y, z), f"{side}.norm2", config.width, _CROSS_EPS)

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,23 +128,20 @@ def evaluate(
 ) -> None:
     """Measure how well checkpoints retrieve, on the classes of a split or of a folder."""
     from sketch_search.training.evaluation.answers import with_zero_shot
-    from sketch_search.training.evaluation.remembered import measure_clicks, measure_parting, measure_remembered
-    from sketch_search.training.evaluation.scoring import task_matrices
 
-    clicked, large = protocol == "clicks", protocol in tasks.LARGE_PROTOCOLS
-    remembered = protocol in (*tasks.REMEMBERED_PROTOCOLS, "parting")
     if protocol == "parts":
         _measure_parts(split, data, as_json, **networks)
         return
+    remembered = protocol in (*tasks.REMEMBERED_PROTOCOLS, "parting")
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
         raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
     if among and protocol not in tasks.REMEMBERED_PROTOCOLS:
         raise ModelError(f"--among is for --protocol {', '.join(tasks.REMEMBERED_PROTOCOLS)}")
-    if words and not large:
+    if words and protocol not in tasks.LARGE_PROTOCOLS:
         raise ModelError(f"--words is for --protocol {', '.join(tasks.LARGE_PROTOCOLS)}")
-    if clicked and (methods or plain_metrics):
+    if protocol == "clicks" and (methods or plain_metrics):
         raise ModelError(f"--protocol {protocol} has no --method and no --plain-metrics")
-    if by_class and (large or clicked or protocol == "fine-grained"):
+    if by_class and protocol in (*tasks.LARGE_PROTOCOLS, "clicks", "fine-grained"):
         raise ModelError("--by-class is for category protocols")
     task: tasks.Task | tasks.RememberedTask
     seen: dict[str, Contamination] = {}
@@ -154,24 +151,13 @@ def evaluate(
         task = tasks.read_task(protocol, split, trained_on, data)
         task = dataclasses.replace(task.subsample(*every) if every else task, plain=plain_metrics)
         seen = _contaminations(task, networks["weights"], networks["networks"], data)
-        known = [classes.sentence(name) for name, classes in seen.items() if classes.seen]
-        if known and protocol in tasks.ZERO_SHOT_PROTOCOLS and not allow_seen:
-            raise ModelError(
-                f"{known[0]}. --protocol {protocol} is for classes that a network has not seen: name another --split "
-                "or network, or --protocol category; --allow-seen measures anyway"
-            )
+        if protocol in tasks.ZERO_SHOT_PROTOCOLS and not allow_seen:
+            _refuse_seen(protocol, seen)
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
     evaluations: dict[str, Evaluation] = {}
     identities: list[dict[str, object]] = []
     for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
-        if isinstance(task, tasks.RememberedTask):
-            strokes = read_strokes(data_folder()) if protocol == "parting" else None
-            measured = measure_remembered(matcher, task) if strokes is None else measure_parting(matcher, task, strokes)
-        elif clicked:
-            measured = measure_clicks(matcher, task)
-        else:
-            measured = measure(task, task_matrices(matcher, task, methods, words=words))
-        evaluations[name] = measured
+        evaluations[name] = _measure(matcher, protocol, task, methods, words=words)
         described = {name: getattr(matcher, name) for name in ("checkpoint_sha256", "dtype", "variants")}
         identities.append({"checkpoint": name, **described})
     evaluation, base = Evaluation.side_by_side(evaluations), next(iter(evaluations))
@@ -188,6 +174,35 @@ def evaluate(
     said += (f"{protocol}: {sentence}" for sentence in task.about)
     said += [less.table(resampled, f"less {base} by the same method")] if less else []
     print("\n\n".join(said))
+
+
+def _refuse_seen(protocol: str, seen: Mapping[str, Contamination]) -> None:
+    """Raises ModelError if a network has seen classes of a zero-shot protocol."""
+    if known := [classes.sentence(name) for name, classes in seen.items() if classes.seen]:
+        raise ModelError(
+            f"{known[0]}. --protocol {protocol} is for classes that a network has not seen: name another --split or "
+            "network, or --protocol category; --allow-seen measures anyway"
+        )
+
+
+def _measure(
+    matcher: model.Matcher,
+    protocol: str,
+    task: tasks.Task | tasks.RememberedTask,
+    methods: tuple[str, ...],
+    *,
+    words: bool,
+) -> Evaluation:
+    from sketch_search.training.evaluation import remembered
+    from sketch_search.training.evaluation.scoring import task_matrices
+
+    if not isinstance(task, tasks.Task):
+        if protocol == "parting":
+            return remembered.measure_parting(matcher, task, read_strokes(data_folder()))
+        return remembered.measure_remembered(matcher, task)
+    if protocol == "clicks":
+        return remembered.measure_clicks(matcher, task)
+    return measure(task, task_matrices(matcher, task, methods, words=words))
 
 
 def _measure_parts(split: str | None, data: Path | None, as_json: bool, **networks: Any) -> None:

@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -199,45 +199,47 @@ def webdav(folder: Path, home: Path | None) -> Iterator[Served]:
         close_connections()
 
 
+class _Files(asyncssh.SFTPServer):
+    def __init__(self, served: Served, channel: asyncssh.SSHServerChannel[bytes]) -> None:
+        super().__init__(channel, chroot=str(served.folder.parent).encode())
+        self.served = served
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        fault = self.served.meets(reading=True)
+        if fault == "gone":
+            raise asyncssh.SFTPNoSuchFile(SECRET)
+        if fault == "busy":
+            raise asyncssh.SFTPConnectionLost(SECRET)
+        found = super().open(path, pflags, attrs)
+        if fault == "half":
+            found = open(self.map_path(path), "r+b")  # noqa: SIM115
+            found.truncate(Path(found.name.decode()).stat().st_size // 2)
+        return found
+
+    async def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        if self.served.fault == "silent":
+            await asyncio.get_running_loop().create_future()
+        data = super().read(file_obj, offset, size)
+        assert isinstance(data, bytes)
+        return data
+
+    async def scandir(self, path: bytes) -> Any:
+        if self.served.meets(reading=False):
+            raise OSError(errno.EACCES, SECRET)
+        if self.served.names is not None:
+            for name in self.served.names:
+                attrs = asyncssh.SFTPAttrs(size=5, permissions=stat.S_IFREG | 0o644)
+                yield asyncssh.SFTPName(name.encode(), attrs=attrs)
+            return
+        async for entry in super().scandir(path):
+            yield entry
+
+
 @contextmanager
 def sftp(folder: Path, home: Path) -> Iterator[Served]:
     """An SFTP server of a folder, whose key, and one that it takes, ``home`` has in its .ssh."""
     served = Served(folder)
     server_key, own_key = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
-
-    class Files(asyncssh.SFTPServer):
-        def __init__(self, channel: asyncssh.SSHServerChannel[bytes]) -> None:
-            super().__init__(channel, chroot=str(folder).encode())
-
-        def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
-            fault = served.meets(reading=True)
-            if fault == "gone":
-                raise asyncssh.SFTPNoSuchFile(SECRET)
-            if fault == "busy":
-                raise asyncssh.SFTPConnectionLost(SECRET)
-            found = super().open(path, pflags, attrs)
-            if fault == "half":
-                found = open(self.map_path(path), "r+b")  # noqa: SIM115
-                found.truncate(Path(found.name.decode()).stat().st_size // 2)
-            return found
-
-        async def read(self, file_obj: object, offset: int, size: int) -> bytes:
-            if served.fault == "silent":
-                await asyncio.get_running_loop().create_future()
-            data = super().read(file_obj, offset, size)
-            assert isinstance(data, bytes)
-            return data
-
-        async def scandir(self, path: bytes) -> Any:
-            if served.meets(reading=False):
-                raise OSError(errno.EACCES, SECRET)
-            if served.names is not None:
-                for name in served.names:
-                    attrs = asyncssh.SFTPAttrs(size=5, permissions=stat.S_IFREG | 0o644)
-                    yield asyncssh.SFTPName(name.encode(), attrs=attrs)
-                return
-            async for entry in super().scandir(path):
-                yield entry
 
     connections = list[asyncssh.SSHServerConnection]()
 
@@ -257,7 +259,7 @@ def sftp(folder: Path, home: Path) -> Iterator[Served]:
             server_factory=Accepted,
             server_host_keys=[server_key],
             authorized_client_keys=allowed,
-            sftp_factory=Files,
+            sftp_factory=partial(_Files, served),
         )
 
     async def stop(acceptor: asyncssh.SSHAcceptor) -> None:

@@ -59,6 +59,7 @@ from tests.service.served import Served, served
 
 pytestmark = needs_browser
 
+SENT = "const { body } = window.searches.at(-1); return [body.getAll('file').length, JSON.parse(body.get('strokes'))]"
 PAIRS = ("car umbrella", "umbrella car", "bicycle tree", "cat house")
 
 
@@ -226,15 +227,12 @@ def test_things_seen_in_a_picture_are_said_and_framed(desk: Browser, scenes: Ser
     assert all(desk.find_element(By.ID, name).is_selected() for name in ("apart", "places", "colours"))
 
 
-def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served) -> None:
     with before_pages(desk, "record_searches"):
         draw_car_and_umbrella(desk, scenes)
     assert labels(desk) == ["car", "umbrella"]
     assert names(desk)[0] == "car umbrella.png"
-    sent = (
-        "const { body } = window.searches.at(-1); return [body.getAll('file').length, JSON.parse(body.get('strokes'))]"
-    )
-    files, strokes = desk.execute_script(sent)
+    files, strokes = desk.execute_script(SENT)
     assert files == 1
     assert {*strokes[0]} == {"points", "width", "filled"}
     assert "places" not in searches(desk)[-1]
@@ -263,6 +261,13 @@ def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, mo
         desk.find_element(By.ID, "why-close").click()
         open_why(desk)
     desk.find_element(By.ID, "why-close").click()
+
+
+def test_things_that_are_taken_as_one_or_moved_are_searched_for_anew(
+    desk: Browser, scenes: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with before_pages(desk, "record_searches"):
+        draw_car_and_umbrella(desk, scenes)
     desk.find_element(By.ID, "apart-switch").click()
     wait_for_photos(desk, lambda d: (searches(d) or [{}])[-1].get("things") == ["one"])
     assert (labels(desk), text(desk, "parts-things")) == ([], "Drawing")
@@ -279,10 +284,13 @@ def test_two_things_are_found_where_they_stand(desk: Browser, scenes: Served, mo
     monkeypatch.setattr(engine, "vocabulary", replace(engine.vocabulary, guess_none=1e6))
     draw(desk, DESKTOP, [[grip, (0.1, -0.6)]])
     wait(desk).until(lambda d: d.execute_script(f"const [a, b] = (() => {{ {frames} }})(); return a < b"))
-    wait_for_photos(desk, lambda d: {"thing"} <= d.execute_script(sent)[1][0].keys())
+    wait_for_photos(desk, lambda d: {"thing"} <= d.execute_script(SENT)[1][0].keys())
     assert labels(desk) == ["car", "umbrella"]
     ActionChains(desk).send_keys("p").perform()
-    desk.find_element(By.ID, "clear").click()
+
+
+def test_what_a_word_names_is_framed_in_photos(desk: Browser, scenes: Served) -> None:
+    desk.get(scenes.url)
     desk.find_element(By.ID, "word").send_keys("car", Keys.ENTER)
     wait_for_photos(desk, lambda d: d.current_url.endswith("#text=car"))
     open_why(desk)
