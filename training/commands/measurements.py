@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,16 +135,9 @@ def evaluate(
     remembered = protocol in (*tasks.REMEMBERED_PROTOCOLS, "parting")
     if remembered and (trained_on or data or every or methods or by_class or words or plain_metrics):
         raise ModelError(f"--protocol {protocol} allows only --split and the options for computing and printing")
-    if among and protocol not in tasks.REMEMBERED_PROTOCOLS:
-        raise ModelError(f"--among is for --protocol {', '.join(tasks.REMEMBERED_PROTOCOLS)}")
-    if words and protocol not in tasks.LARGE_PROTOCOLS:
-        raise ModelError(f"--words is for --protocol {', '.join(tasks.LARGE_PROTOCOLS)}")
-    if protocol == "clicks" and (methods or plain_metrics):
-        raise ModelError(f"--protocol {protocol} has no --method and no --plain-metrics")
-    if by_class and protocol in (*tasks.LARGE_PROTOCOLS, "clicks", "fine-grained"):
-        raise ModelError("--by-class is for category protocols")
+    _check_protocol(protocol, among=among, words=words, by_class=by_class, scored=bool(methods or plain_metrics))
     task: tasks.Task | tasks.RememberedTask
-    seen: dict[str, Contamination] = {}
+    seen = dict[str, "Contamination"]()
     if remembered:
         task = tasks.read_remembered("scenes" if protocol == "parting" else protocol, split or tasks.PARTS[0], among)
     else:
@@ -154,8 +147,7 @@ def evaluate(
         if protocol in tasks.ZERO_SHOT_PROTOCOLS and not allow_seen:
             _refuse_seen(protocol, seen)
         task = task.by_class() if by_class else with_zero_shot(task, list(seen.values()))
-    evaluations: dict[str, Evaluation] = {}
-    identities: list[dict[str, object]] = []
+    evaluations, identities = dict[str, Evaluation](), list[dict[str, object]]()
     for name, matcher in _load_networks(validated=data is None and not remembered, **networks):
         evaluations[name] = _measure(matcher, protocol, task, methods, words=words)
         described = {name: getattr(matcher, name) for name in ("checkpoint_sha256", "dtype", "variants")}
@@ -165,15 +157,26 @@ def evaluate(
     if as_json:
         result = evaluation.json(resampled) | {"protocol": protocol, "about": task.about}
         result |= {"seen": {name: dataclasses.asdict(classes) for name, classes in seen.items()}} if seen else {}
-        if len(evaluations) > 1:
-            differences = less and less.json(resampled)["intervals"]
-            result |= {"checkpoints": identities, "compared_with": base, "differences": differences}
-        print(json.dumps(result | identities[0] if len(evaluations) == 1 else result))
+        differences = less and less.json(resampled)["intervals"]
+        compared = {"checkpoints": identities, "compared_with": base, "differences": differences}
+        print(json.dumps(result | (identities[0] if len(evaluations) == 1 else compared)))
         return
     said = [evaluation.table(intervals), *(classes.sentence(name) for name, classes in seen.items())]
     said += (f"{protocol}: {sentence}" for sentence in task.about)
     said += [less.table(resampled, f"less {base} by the same method")] if less else []
     print("\n\n".join(said))
+
+
+def _check_protocol(protocol: str, *, among: Sequence[Path], words: bool, by_class: bool, scored: bool) -> None:
+    """Raises ModelError for options that are for other protocols. scored: whether methods or plain metrics are."""
+    if among and protocol not in tasks.REMEMBERED_PROTOCOLS:
+        raise ModelError(f"--among is for --protocol {', '.join(tasks.REMEMBERED_PROTOCOLS)}")
+    if words and protocol not in tasks.LARGE_PROTOCOLS:
+        raise ModelError(f"--words is for --protocol {', '.join(tasks.LARGE_PROTOCOLS)}")
+    if scored and protocol == "clicks":
+        raise ModelError(f"--protocol {protocol} has no --method and no --plain-metrics")
+    if by_class and protocol in (*tasks.LARGE_PROTOCOLS, "clicks", "fine-grained"):
+        raise ModelError("--by-class is for category protocols")
 
 
 def _refuse_seen(protocol: str, seen: Mapping[str, Contamination]) -> None:
