@@ -177,15 +177,14 @@ def photo_side(encoder: str, target: Path, second: str | None, device: str) -> N
 @option("--page PAGE.md", "Write the table between its marks in a page.", a_path)
 @shared.as_json
 def table(name: str, plot: Path | None, page: Path | None, as_json: bool, **further: Any) -> None:
-    """Train and measure the rows of a paper's table.
+    """Train and measure the rows of a paper's table; ± is half of the 95% interval over queries.
 
     NAME is a file in recipes/tables of this package, such as one-budget.
     """
     from sketch_search.training.pages import rewrite_page
     from sketch_search.training.papers.tables import TableRun
 
-    arguments = "".join(f" --{name} {further[name]}" for name in ("data", "backbone", "words") if further[name])
-    shown = TableRun(**further).run(name, f"python -m training table {name}{arguments}")
+    shown = TableRun(**further).run(name)
     content = {"table": shown.table.title, "about": shown.about, "rows": shown.rows, "missing": shown.missing}
     print(json.dumps(content) if as_json else shown.markdown())
     if page:

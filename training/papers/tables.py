@@ -180,7 +180,7 @@ class Shown:
     about: str
 
     def markdown(self) -> str:
-        """Writes the table, and below it what is missing, and where, when and by which command it was made."""
+        """Writes the table, and below it what is missing, and where and when it was made."""
         titles, lines = [title(name) for name in self.table.columns], []
         reported = {row.name: row.reported for row in self.table.row}
         seeds = {row.name: str(len(row.seeds)) for row in self.table.row if row.seeds[1:]}
@@ -207,7 +207,7 @@ class Shown:
         said = dict.fromkeys(text[0].upper() + text[1:] for text in texts if text)
         left = "; ".join(name + f" ({why})" * bool(why) for name, why in self.missing.items())
         notes = [*said, *([f"Not run: {left}"] if left else [])]
-        head = f"{self.table.title}; ± is half of the 95% interval over queries."
+        head = f"{self.table.title}."
         if same:
             head += f" In all rows: {', '.join(f'{name} {text}' for name, text in same.items())}."
         parts = [head, body, "\n".join(f"- {note}." for note in notes)]
@@ -258,8 +258,8 @@ class TableRun:
     tokens: dict[str, tuple[Tokens, Tokens]] = field(default_factory=dict)
     vectors: dict[str, tuple[Floats, str]] = field(default_factory=dict)
 
-    def run(self, name: str, command: str) -> Shown:
-        """Trains and measures the rows; ``command`` is written below the table. Raises ModelError."""
+    def run(self, name: str) -> Shown:
+        """Trains and measures the rows. Raises ModelError."""
         table, sheet = read_table(name), self.sheets and self.sheets / f"{name}.json"
         known = [row.name for row in table.row]
         if unknown := sorted(set(self.rows) - set(known)):
@@ -291,7 +291,11 @@ class TableRun:
             raise ModelError(next(filter(None, missing.values()), none))
         seeds = ", ".join(str(seed) for seed in sorted({seed for row in table.row for seed in row.seeds}))
         about = f"Seeds {seeds}; " if any(row.recipe for row in table.row) else ""
-        return Shown(table, rows, missing, f"{about}{'; '.join(dict.fromkeys(r['made'] for r in rows))}; `{command}`.")
+        days = dict[str, set[str]]()
+        for machine, _, day in (row["made"].rpartition(", ") for row in rows):
+            days.setdefault(machine, set()).add(day)
+        made = "; ".join(f"{machine}, {', '.join(sorted(days[machine]))}" for machine in days)
+        return Shown(table, rows, missing, f"{about}{made}.")
 
     def _check(self, what: str, kept: dict[str, Any], determining: dict[str, Any], hashes: dict[str, str]) -> None:
         """Raises ModelError if a row was made by another recipe, or from other files than those on this disk."""
@@ -436,5 +440,4 @@ def _describe_run(device: str) -> str:
     """Returns the machine, the device of the training if it is another one, and the day of a row."""
     trained = find_device(device)
     gpu = f"trained on {torch.cuda.get_device_name(trained)}, " if trained.type == "cuda" else ""
-    machine = f"{cpu_name()}, {torch.get_num_threads()} threads, {gpu}"
-    return machine + datetime.now(UTC).date().isoformat()
+    return f"{cpu_name()}, {gpu}{datetime.now(UTC).date().isoformat()}"
