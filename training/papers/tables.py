@@ -294,8 +294,8 @@ class TableRun:
         days = dict[str, set[str]]()
         for machine, _, day in (row["made"].rpartition(", ") for row in rows):
             days.setdefault(machine, set()).add(day)
-        made = "; ".join(f"{machine}, {', '.join(sorted(days[machine]))}" for machine in days)
-        return Shown(table, rows, missing, f"{about}{made}.")
+        machines = "; ".join(f"{machine}, {', '.join(sorted(days[machine]))}" for machine in days)
+        return Shown(table, rows, missing, f"{about}{machines}.")
 
     def _check(self, what: str, kept: dict[str, Any], determining: dict[str, Any], hashes: dict[str, str]) -> None:
         """Raises ModelError if a row was made by another recipe, or from other files than those on this disk."""
