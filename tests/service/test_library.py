@@ -18,7 +18,7 @@ from PIL import Image
 
 from sketch_search import Gallery, Photo, Remote, UserError, encode, rank
 from sketch_search.answers import Results
-from sketch_search.indexer.commands.build import Work
+from sketch_search.indexer.commands import Work
 from sketch_search.model import Matcher, load
 from sketch_search.model.engine import unit
 from sketch_search.model.errors import UnsupportedImage

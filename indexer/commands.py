@@ -1,4 +1,4 @@
-"""The commands that build or update an index, inspect it, and remove photos from it."""
+"""The commands of `sketch-search index`, also run by `python -m indexer`. They import their code when they run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from sketch_search.indexer.errors import BadInvocation, IndexerError
-from sketch_search.indexer.store.location import default_index_path
-from sketch_search.model.command_line import a_folder, a_path, inherit, option
+from sketch_search.model.command_line import CommandGroup, a_folder, a_path, examples, inherit, option, run
 from sketch_search.model.terminal import plural, printable, printable_json
 
 if TYPE_CHECKING:
@@ -30,12 +29,18 @@ if TYPE_CHECKING:
     from sketch_search.model.limits import System
 
 
+def _index_path(_: click.Context, parameter: click.Parameter, named: Path | None) -> Path:
+    from sketch_search.indexer.store.location import default_index_path
+
+    return default_index_path() if named is None else named
+
+
 INDEX = option(
     "--index DIR",
     "Default: SKETCH_SEARCH_INDEX, else your data folder.",
     a_path,
     default=inherit("index"),
-    callback=lambda context, parameter, named: default_index_path() if named is None else named,
+    callback=_index_path,
 )
 QUIET = option("--quiet", "Print errors only: no progress bar and no report.")
 
@@ -392,3 +397,23 @@ def _watch(work: Work, request: BuildRequest, interval: float) -> int:
     except KeyboardInterrupt:
         show(["stopped watching."], work.quiet)
     return 0
+
+
+index = CommandGroup(
+    "index",
+    load=lambda: (build, add, remove, info, verify, samples),
+    default="build",
+    help="Build, inspect and maintain an index of photos. FOLDERs without a command are indexed.",
+    subcommand_metavar="[FOLDER ...] | COMMAND ...",
+    epilog=examples(
+        "sketch-search index ~/Pictures          once, and again to update",
+        "sketch-search index build --watch       keep running, and index changes",
+        'sketch-search index remove "holiday/blurred.jpg"',
+        "sketch-search index info",
+    ),
+)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "sketch-search index") -> int:
+    """Runs one command. Returns 0, 1 for problems found, 3 for unread folders, or as ``run_program``."""
+    return run(index, arguments, prog)
