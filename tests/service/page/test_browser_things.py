@@ -595,6 +595,8 @@ def test_the_least_sure_of_several_things_is_asked_for_and_named_by_keys(desk: B
     asks = "I see perhaps a car and perhaps an umbrella. What is the one marked?"
     wait_for_photos(desk, lambda d: text(d, "seen-said") == asks)
     marked = desk.find_element(By.CSS_SELECTOR, "#things .asked input").get_attribute("placeholder")
+    line = desk.find_element(By.ID, "guesses")
+    assert line.get_property("scrollWidth") == line.get_property("clientWidth"), "a choice is cut"
     first, *_, last = desk.find_elements(By.CSS_SELECTOR, "#guesses button")
     assert f"{first.text}?" == marked
     last.click()
