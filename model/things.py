@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -213,12 +213,12 @@ def match_things(
     photos = np.arange(len(regions))
     shown = extents(cosines, cells) if find_extents else np.zeros((*cells.shape, 0), np.bool_)
     chosen, seen_colours = unpack(regions[photos, cells]).astype(np.float16), colours[photos, cells].astype(np.float32)
-    fits, fitting, presence, of_kind = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
-    best += np.float32(FIT) * fits
+    fits = fit_boxes(things, kinds, boxes, colours, placed=places > 0)
+    best += np.float32(FIT) * fits.best
     for row, thing in enumerate(things):
         if find_extents and len(thing.colours):
-            seen_colours[row] = _nearest_colours(thing, fitting[row], shown[row], centres, colours)
-    return Matched(best, cells, chosen, seen_colours, shown, fitting, fits, presence, of_kind)
+            seen_colours[row] = _nearest_colours(thing, fits.boxes[row], shown[row], centres, colours)
+    return Matched(best, cells, chosen, seen_colours, shown, fits.boxes, fits.best, fits.presence, fits.of_kind)
 
 
 def _nearest_colours(
@@ -247,6 +247,19 @@ def _colours_inside(boxes: NDArray[np.uint8], colours: NDArray[Any]) -> Floats:
     return np.asarray(np.einsum("pbx,pbxc->pbc", inside[:, :, 0], rows.reshape(*rows.shape[:2], side, 3)))
 
 
+class BoxFits(NamedTuple):
+    """How well boxes of p photos fit each of t things, all in 0..1.
+
+    best: (t, p) of the box that fits best. boxes: (t, p, 6) uint8, these boxes; of no kind if none fits. presence,
+    of_kind: (t, p), how surely any box shows the thing, and its kind in any colour.
+    """
+
+    best: Floats
+    boxes: NDArray[np.uint8]
+    presence: Floats
+    of_kind: Floats
+
+
 def fit_boxes(
     things: Sequence[Thing],
     kinds: Floats,
@@ -254,9 +267,8 @@ def fit_boxes(
     colours: NDArray[Any] | None = None,
     *,
     placed: bool,
-) -> tuple[Floats, NDArray[np.uint8], Floats, Floats]:
-    """Finds the box of each photo that fits each thing best: how well, (t, p) in 0..1, the boxes, (t, p, 6), and how
-    surely any box shows the thing, and its kind in any colour, (t, p) in 0..1.
+) -> BoxFits:
+    """Finds the box of each photo that fits each thing best.
 
     A box fits by the cubic root of how probably the thing is of its kind times its certainty, or of several things with
     places the fifth, times the overlap of both: the intersection over the union of boxes that reach NEAR further; or of
@@ -296,17 +308,26 @@ def fit_boxes(
         else:
             fit = fit * sizes**LARGE
         sure[row, photo, slot], fitting[row, photo, slot] = surely, fit
-    presence, fits, photos = sure.max(axis=2), np.zeros((len(things), count), np.float32), np.arange(count)
-    chosen = np.full((len(things), count, 6), NO_KIND, np.uint8)
-    for _ in things:
+    return BoxFits(*_assign_boxes(fitting, sure, boxes), sure.max(axis=2), of_kind)
+
+
+def _assign_boxes(fitting: Floats, sure: Floats, boxes: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.uint8]]:
+    """Gives each thing a box of its own in each photo: how well it fits, (t, p), and the box, (t, p, 6).
+
+    fitting: (t, p, b), how well each box fits; it is overwritten. sure: (t, p, b), how surely the box shows the thing.
+    """
+    things, count, slots = fitting.shape
+    fits, photos = np.zeros((things, count), np.float32), np.arange(count)
+    chosen = np.full((things, count, 6), NO_KIND, np.uint8)
+    for _ in range(things):
         # Of the things and boxes that are left, the best pair in each photo.
-        thing_of, box_of = np.divmod(fitting.swapaxes(0, 1).reshape(count, len(things) * slots).argmax(axis=1), slots)
+        thing_of, box_of = np.divmod(fitting.swapaxes(0, 1).reshape(count, things * slots).argmax(axis=1), slots)
         fits[thing_of, photos] = fitting[thing_of, photos, box_of]
         shown = (fits[thing_of, photos] > 0) & (sure[thing_of, photos, box_of] >= SHOWN)
         chosen[thing_of[shown], photos[shown]] = boxes[photos[shown], box_of[shown]]
         fitting[:, photos, box_of] = np.minimum(fitting[:, photos, box_of], 0)
         fitting[thing_of, photos] = -1
-    return fits, chosen, presence, of_kind
+    return fits, chosen
 
 
 def _most(things: Sequence[Thing]) -> float:

@@ -238,18 +238,26 @@ Frame: TypeAlias = tuple[int, int, int, int]
 
 # The most parts of a photo.
 MAX_PARTS = 12
-# Photos wider than this have views, of at least this shape, each of which begins so many heights after the one before.
-_WIDE, _VIEW, _STEP, _MOST_VIEWS = 2.5, 1.5, 1.0, 8
+# Photos wider than so many heights have views, at most so many.
+_WIDE, _MOST_VIEWS = 2.5, 8
+# The least width of a view, and how far after the one before it begins, in heights.
+_VIEW, _STEP = 1.5, 1.0
 # The shape of photos that may go all around, and by how much less the columns at their edges differ than distant ones.
 _AROUND, _CONTINUES = (1.98, 2.02), 4.0
-# The longer side at which pages are looked at, and how far a channel may be from the ground's.
-_SIDE, _EVEN, _MARGIN = 320, 30, 0.95
-# The share of what is not ground in a gap at most, in the lines beside a picture's borders, and in pictures at least.
-_GAP, _BORDER, _FILLED = 0.015, 0.88, 0.75
+# The longer side at which pages are looked at.
+_SIDE = 320
+# How far a channel may be from the ground's, and the share of the margin by which that is measured.
+_EVEN, _MARGIN = 30, 0.95
+# The most of a gap that is not ground.
+_GAP = 0.015
+# Of a picture: the least share of it, and of the lines beside its borders, that is not ground.
+_FILLED, _BORDER = 0.75, 0.88
 # How far these lines are inside, as a share of the side: a scan may be tilted a little.
 _INSIDE = 0.045
-# Pictures: their least share of the page, alone and together, their least side, and their greatest ratio of sides.
-_LEAST, _TOGETHER, _SMALLEST, _RATIO = 0.015, 0.3, 24, 2.6
+# The least share of a page that one picture takes, and all together.
+_LEAST, _TOGETHER = 0.015, 0.3
+# The least side of a picture in pixels there, and the greatest ratio of its sides.
+_SMALLEST, _RATIO = 24, 2.6
 # The least deviation of the values in a picture: even areas are none.
 _LIVELY = 8.0
 

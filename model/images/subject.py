@@ -58,18 +58,23 @@ def colours_of_cells(pictures: NDArray[np.float32], side: int) -> NDArray[np.flo
 _SIDE, _MOST_PARTS = 512, 1500
 # Ink of at least this darkness counts.
 _INK = 100
-# Writing, in heights of a line: how far apart its parts stand, how wide one may be, how long a line is, and how far all
-# else is away; how many times taller one part may be than most; the least number of parts of a line, of several and of
-# one alone; and the least height in cells.
-_GAP, _WIDEST, _LENGTH, _APART, _TALLER, _PARTS, _PARTS_ALONE, _LEAST = 1.6, 6.0, 4.0, 0.5, 2.2, 3, 7, 4
-# A drawing is at least this many times taller or wider than a line is tall.
-_DRAWN = 3.5
-# Marks that are far: their share of the drawing's area, a flat title's and its flatness, and the distance in its sides.
-_SMALL, _TITLE, _FLAT, _FAR = 0.1, 0.4, 0.3, 1.5
-# Construction lines: their least lightness and chroma, and how much darker the ink is.
-_LIGHT, _CHROMA, _DARKER = 55.0, 12.0, 25.0
-# The ink must be darker than this in the channel in which they cannot be seen.
-_SEEN = 110
+# Writing, in heights of its line, of which this is the least in cells.
+_LEAST = 4
+_GAP = 1.6  # between two parts, at most
+_WIDEST = 6.0  # of one part
+_LENGTH = 4.0  # of a line, at least
+_APART = 0.5  # to all else, at least
+_DRAWN = 3.5  # of the side of a drawing, at least
+# How many times taller one part may be than most, and the least number of parts of one of several lines, and of a line
+# alone.
+_TALLER, _PARTS, _PARTS_ALONE = 2.2, 3, 7
+# Marks beside a drawing: the most of its area that they take, and how far away they are, in its sides.
+_SMALL, _FAR = 0.1, 1.5
+# The same of a title, and the most of its width and of the drawing's height that it is high.
+_TITLE, _FLAT = 0.4, 0.3
+# Construction lines: their least lightness and chroma, how much darker the ink is, and in the channel in which they
+# cannot be seen, how dark.
+_LIGHT, _CHROMA, _DARKER, _SEEN = 55.0, 12.0, 25.0, 110
 
 
 def find_subject(darkness: Pixels) -> tuple[NDArray[np.bool_], tuple[Box, ...]] | None:

@@ -132,7 +132,7 @@ class PhotoGallery(Gallery):
             rows = rows[self._filter_mask(query.photo_filter)[rows]]
         for block in np.split(rows, range(BLOCK, len(rows), BLOCK)):
             pause()
-            fits, *_ = fit_boxes(query.things, kinds, self._photos.photo_boxes(block), placed=query.places > 0)
+            fits = fit_boxes(query.things, kinds, self._photos.photo_boxes(block), placed=query.places > 0).best
             by_box[block] = fits.mean(axis=0)
         return by_box
 
