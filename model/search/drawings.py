@@ -24,10 +24,10 @@ LEAST_FIT, SURE = 0.003, 0.1
 SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
-#: How probably a text means something else than the only thing, or than one of several: another kind, or what is too
-#: small to be seen. Less probable readings than LEAST_READ are not ranked. `training evaluate --split val` measures
-#: them, by `--protocol everyday --words` and `--protocol scenes`.
-MISTAKEN, MISTAKEN_OF_SEVERAL, LEAST_READ = 0.2, 0.4, 0.1
+#: How probably a text means something else than what is drawn: another kind, or what is too small to be seen; and how
+#: probably it is a word then. Less probable readings than LEAST_READ are not ranked. `training evaluate --split val`
+#: measures them, by `--protocol everyday --words` and `--protocol scenes`.
+MISTAKEN, ELSEWHERE, LEAST_READ = 0.4, 0.01, 0.1
 
 
 def methods_of(matcher: Matcher, tokens_kept: int) -> tuple[Method, ...]:
@@ -211,9 +211,7 @@ def query_of(
     """
     regions = gallery.regions_kept if by_regions else 0
 
-    def read(
-        things: Sequence[Thing], method: Method, text: str | None, probability: float
-    ) -> tuple[list[Thing], Query]:
+    def read(things: Sequence[Thing], method: Method, text: str | None) -> tuple[list[Thing], Query]:
         named, beside = list[Thing](), list[Thing]()
         if things:
             named, beside = name_things(matcher, things, text, thing_text, coloured=coloured)
@@ -223,19 +221,30 @@ def query_of(
         if text and not things and coloured and regions:
             placed = things_of_text(matcher, text)
         sketch = sketch_of(matcher, named) if named else None
-        query = Query(method, gallery.clusters.mean, sketch, placed, weight)
-        return named, replace(query, probability=probability, worded=bool(text))
+        return named, replace(Query(method, gallery.clusters.mean, sketch, placed, weight), worded=bool(text))
 
     plan = partial(plan_by_default, tokens_kept=gallery.tokens_kept, regions=regions, by_vector=not by_regions)
     divisions = [(1 - sum(probability for probability, _ in others), things, method)]
     divisions += [(probability, of, plan(matcher, 1, len(of)).method) for probability, of in others]
-    readings = list[tuple[Sequence[Thing], Method, str | None, float]]()
+    readings = list[tuple[list[Thing], Query]]()
     for probability, of, by in divisions:
-        mistaken = (MISTAKEN_OF_SEVERAL if by == "things" else MISTAKEN) if of and text else 0.0
-        readings += [(of, by, text, probability * (1 - mistaken)), (of, by, None, probability * mistaken)]
-    first, *rest = readings
-    named, query = read(*first)
-    return named, replace(query, readings=tuple(read(*one)[1] for one in rest if one[-1] >= LEAST_READ))
+        named, query = read(of, by, text)
+        doubt = _doubt(matcher, named, query.method) if of and text else 0.0
+        readings.append((named, replace(query, probability=probability * (1 - doubt))))
+        if probability * doubt >= LEAST_READ:
+            readings.append((named, replace(read(of, by, None)[1], probability=probability * doubt)))
+    (named, query), *rest = readings
+    return named, replace(query, readings=tuple(other for _, other in rest if other.probability >= LEAST_READ))
+
+
+def _doubt(matcher: Matcher, named: Sequence[Thing], method: Method) -> float:
+    """Returns how probably a text means something else than the things that it named (Bayes' rule by their guesses)."""
+    vocabulary, fit = matcher.engine.vocabulary, ELSEWHERE
+    if len(named) == 1 and named[0].words and method != "things" and vocabulary is not None:
+        shown = vocabulary.guess(named[0].tokens.without_patches)[0]
+        # If nobody can guess what is drawn, little speaks against the word.
+        fit = max(float(shown[list(named[0].words)].sum()), LEAST_FIT if shown.max() >= SURE else ELSEWHERE)
+    return MISTAKEN * ELSEWHERE / ((1 - MISTAKEN) * fit + MISTAKEN * ELSEWHERE)
 
 
 def search_drawing(

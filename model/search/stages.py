@@ -49,6 +49,9 @@ FOLDED = 1000
 # The best photos of another reading that become candidates of the first one, too; `training evaluate --protocol scenes`
 # measures it.
 KEPT = 40
+# How probably words that name none of the drawn things say nothing of a photo either: it shows their thing too small,
+# or none of it. They are evidence otherwise.
+ASIDE = 0.5
 
 #: What ``rank`` has just finished.
 Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
@@ -186,19 +189,22 @@ def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan)
 def mix_readings(photos: Candidates, method: Method, others: Sequence[tuple[Query, Ranking]]) -> Candidates:
     """Orders photos with scores by ``method`` by all readings of the drawing (``model.ranking.mix``); scores stay.
 
-    Beside a reading whose things no word names, words are still evidence: they may mean what is too small to be seen.
+    Words that name none of the things are evidence of photos in all but ``ASIDE`` of such a reading.
     """
     if not others or not len(photos):
         return photos
-    odds = np.full((1 + len(others), len(photos)), -np.inf)
-    odds[0] = ranking.log_odds(photos.scores, method, ranking.LEAST)
-    for row, (reading, other) in zip(odds[1:], others, strict=True):
+    odds, probable = [ranking.log_odds(photos.scores, method, ranking.LEAST)], [1.0]
+    for reading, other in others:
+        row = np.full(len(photos), -np.inf)
         _, here, there = np.intersect1d(photos.ids, other.photos.ids, return_indices=True)
         row[here] = ranking.log_odds(other.photos.scores, reading.method, ranking.LEAST)[there]
-        if photos.by_word is not None and not reading.worded:
-            row += ranking.evidence_of_words(photos.by_word)
-    probable = np.array([reading.probability for reading, _ in others])
-    mixed = ranking.mix(odds, np.array([1 - probable.sum(), *probable]))
+        probable[0] -= reading.probability
+        if photos.by_word is None or reading.worded:
+            odds, probable = [*odds, row], [*probable, reading.probability]
+        else:
+            odds += [row, row + ranking.evidence_of_words(photos.by_word)]
+            probable += [reading.probability * ASIDE, reading.probability * (1 - ASIDE)]
+    mixed = ranking.mix(np.stack(odds), np.array(probable))
     scores = np.empty_like(photos.scores)
     scores[np.lexsort((photos.ids, -mixed))] = -np.sort(-photos.scores)
     return replace(photos, scores=scores, before=None)

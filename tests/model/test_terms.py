@@ -9,8 +9,9 @@ import pytest
 from sketch_search.model import Matcher
 from sketch_search.model.engine import FACTS, TERMS, UNFITTED, Calibration, Tokens
 from sketch_search.model.errors import ModelError
-from sketch_search.model.ranking import SPREAD, diffuse, diffuse_kinship, logits
-from sketch_search.model.search import Candidates, Query
+from sketch_search.model.ranking import SPREAD, diffuse, diffuse_kinship, evidence_of_words, logits, mix
+from sketch_search.model.search import Candidates, Plan, Query, Ranking
+from sketch_search.model.search.stages import mix_readings
 from sketch_search.model.search.terms import (
     BACKED,
     BESIDE_LIKED,
@@ -146,3 +147,17 @@ def test_weights_of_what_no_search_knows_are_refused() -> None:
     for unknown in ({"boxes": {"always": 1.0}}, {"box": {"placed*certain": 1.0}}):
         with pytest.raises(ModelError, match="install a newer sketch-search"):
             Calibration(weights=unknown)
+
+
+def test_words_that_name_no_thing_are_evidence_of_photos_in_half_of_such_a_reading(default: Matcher) -> None:
+    photos, other = candidates(default, by_word=3 * WORD), candidates(default, scores=AFTER[::-1])
+    asked = query(default, probability=0.9, worded=False)
+    reading = Ranking(other, other, asked, Plan("rn", 3), np.array([3]), np.zeros(1, np.float32), 3)
+    mixed = mix_readings(photos, "rn", [(asked, reading)])
+    # With evidence in all of it, photo 1 would be before photo 2; without, photo 2 would be first.
+    assert list(np.argsort(-mixed.scores)) == [0, 2, 1]
+    np.testing.assert_allclose(np.sort(mixed.scores), np.sort(AFTER))
+    odds = np.stack([logits(AFTER), logits(AFTER[::-1]), logits(AFTER[::-1]) + evidence_of_words(3 * WORD)])
+    assert [list(np.argsort(-mix(odds[[0, row]], np.array([0.1, 0.9])))) for row in (1, 2)] == [[2, 0, 1], [0, 1, 2]]
+    named = mix_readings(photos, "rn", [(replace(asked, worded=True), reading)])
+    assert list(np.argsort(-named.scores)) == [2, 0, 1]

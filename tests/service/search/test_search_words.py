@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sketch_search.model import Tokens
-from sketch_search.model.engine import Floats
+from sketch_search.model.engine import Floats, Vocabulary
 from sketch_search.model.errors import GalleryUnusable
 from sketch_search.model.ranking import EXAMPLES, clearness, is_shown
 from sketch_search.model.search import Plan, Query, encode_things, query_of, rank, search_things
@@ -262,3 +262,24 @@ def test_a_word_hides_no_photo_that_the_drawing_finds(diffusing: Searcher) -> No
             last.append(float(np.maximum(ranks - drawn, 0) @ (1 / (1 + drawn))))
     assert all(np.less_equal(least, without))
     assert least < without
+
+
+@pytest.mark.parametrize(
+    ("guessed", "without"),
+    [((0.5, 0.3), 0.0), ((0.02, 0.3), 0.25), ((0.004, 0.3), 0.625), ((0.02, 0.05), 0.25), ((0.0, 0.05), 0.4)],
+)
+def test_the_less_a_drawing_shows_a_word_the_more_it_is_read_without_it(
+    diffusing: Searcher, guessed: tuple[float, float], without: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery, matcher, text = diffusing.gallery, diffusing.matcher, diffusing.matcher.words[0]
+    shown = np.array([[*guessed, *[0.0] * (len(matcher.words) - 2)]], np.float32)
+    vocabulary = matcher.engine.vocabulary
+    assert vocabulary is not None
+    monkeypatch.setattr(matcher.engine, "vocabulary", replace(vocabulary, drawn=np.arange(len(matcher.words))))
+    monkeypatch.setattr(Vocabulary, "guess", lambda *_: shown)
+    things = encode_things(matcher, matcher.preprocessing.drawing(draw_sketch()))
+    _, query = query_of(gallery, matcher, things, matcher.best_method, text=text)
+    assert query.worded
+    assert [(reading.worded, pytest.approx(reading.probability)) for reading in query.readings] == (
+        [(False, without)] if without else []
+    )
