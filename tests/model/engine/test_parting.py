@@ -343,6 +343,8 @@ def test_boxes_are_kept_if_asked_and_spare_comparisons(detector: Detector, defau
 
 # [Ret] of `photo_vectors()`, float16; `python -m tests.model.engine.test_parting FILE` writes it anew.
 DIGEST = Path(__file__).with_name("ret_of_generated_photos.npy")
+# The last bits of floats decide some roundings: with AVX2 alone cosines are 0.9988 at least, by saturated sums 0.945.
+SAME_VECTOR = 0.998
 HIDE_AVX512 = Path(__file__).parents[2] / "avx2_alone.c"
 # Rounded to int8, these are multiplied as whole numbers.
 PRODUCTS = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
@@ -395,7 +397,7 @@ def test_rows_are_added_as_avx2_adds_them_without_a_difference(monkeypatch: pyte
 
 def test_photos_have_the_same_vectors_on_this_processor() -> None:
     expected = np.load(DIGEST).astype(np.float32)
-    assert (unit(photo_vectors()) * unit(expected)).sum(axis=1).min() > 0.999
+    assert (unit(photo_vectors()) * unit(expected)).sum(axis=1).min() > SAME_VECTOR
 
 
 def test_photos_have_the_same_vectors_on_a_processor_with_avx2_alone(tmp_path: Path) -> None:
@@ -410,7 +412,7 @@ def test_photos_have_the_same_vectors_on_a_processor_with_avx2_alone(tmp_path: P
     here, there, expected = (
         unit(rows.astype(np.float32)) for rows in (photo_vectors(), np.load(vectors), np.load(DIGEST))
     )
-    assert (there * expected).sum(axis=1).min() > 0.999
+    assert (there * expected).sum(axis=1).min() > SAME_VECTOR
     # Other instructions computed them: the last bits differ.
     assert not np.array_equal(there, here)
 
