@@ -81,7 +81,7 @@ def parting_by_distance(encoder_width: int) -> Parting:
     zeros: dict[str, Any] = {"first.weight": (HEADS, count_features(encoder_width)), "direction.weight": (2, HEADS)}
     zeros |= dict.fromkeys(("first.bias", "last.weight", "last.bias"), HEADS)
     arrays = {name: np.zeros(shape) for name, shape in zeros.items()}
-    return Parting.of(arrays | {"direction.bias": np.array([1, 0]), "pairs": np.array([0, 7.68, 12, 0, 0])})
+    return Parting.of(arrays | {"direction.bias": np.array([1, 0]), "pairs": np.array([0, 15.36, 24, 0, 0])})
 
 
 SMALL: Mapping[str, Any] = {

@@ -13,7 +13,7 @@ where one is drawn d strokes after the other, and there are n.
 
 Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT. The
 last two groups are joined even if it is a little less. The p that comes nearest to the cut says how sure the division
-is: its two groups are one thing with the probability sigmoid((p - CUT) / SPREAD).
+is: its two groups are one thing with the probability sigmoid((p - CUT) / SLOPE).
 
 A line from side to side, such as the ground, is of no thing if what it joins stands apart without it.
 """
@@ -47,9 +47,9 @@ HEADS = 4
 # of the best guess for the whole drawing, chosen by `evaluate --protocol parting`. A group with less than the share
 # LEAST of the ink joins the likeliest other one, or is a speck if that is less likely than STRANGE.
 CUT, WHOLE, SURE, LEAST, STRANGE = 0.5, 0.45, 0.2, 0.05, 0.2
-# A division is unsure within SPREAD of the cut. The other one counts then, too, and costs a search of its own;
-# `evaluate --protocol scenes --split val` measures it.
-SPREAD = 0.1
+# A division is unsure within UNSURE of the cut. The other one counts then, too, and costs a search of its own;
+# `evaluate --protocol scenes --split val` measures both.
+UNSURE, SLOPE = 0.2, 0.4
 # The evidence of the order of strokes, chosen on scenes of drawings of every second class of the data's strokes.
 NEXT, SINCE, FEW = 3.0, 2.5, 8
 # Things are cut into their bodies if so many of these look alike, by the cosine of rasters of so many cells a side, and
@@ -180,10 +180,10 @@ class Parting:
         if not related:
             return cut[0].labels, cut[0].labels, None
         things, halves, margin = group(0)
-        if not nobody or abs(margin) > SPREAD:
+        if not nobody or abs(margin) > UNSURE:
             return things, halves, None
         other, *_ = group(margin + math.copysign(1e-6, margin))
-        probability = 1 / (1 + math.exp(abs(margin) / SPREAD))
+        probability = 1 / (1 + math.exp(abs(margin) / SLOPE))
         return things, halves, None if (other == things).all() else (probability, other)
 
     def probabilities(self, features: Floats, pieces: Pieces) -> Floats:
