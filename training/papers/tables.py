@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file
 
 from sketch_search import weights
 from sketch_search.model import load
-from sketch_search.model.engine import METHODS, Floats, Tokens, file_sha256, read_metadata, unit
+from sketch_search.model.engine import METHODS, Floats, Tokens, file_sha256, is_checkpoint, read_metadata, unit
 from sketch_search.model.errors import ModelError
 from sketch_search.model.files import MARK, check_replaceable
 from sketch_search.model.torch import DEFAULT_CLIP, AnchorNetwork, Network, RetNetwork, find_device
@@ -36,7 +37,7 @@ from sketch_search.training.pages import table as markdown_table
 from sketch_search.training.papers import recipe as recipes
 from sketch_search.training.papers.clip_at import ClipAtRecipe, clip_at_trainer
 from sketch_search.training.papers.sketch_an_anchor import AnchorRecipe, anchor_trainer
-from sketch_search.training.papers.trainer import Run, train_from_backbone
+from sketch_search.training.papers.trainer import Run, digest, train_from_backbone
 from sketch_search.training.papers.two_sided import TwoSidedRecipe, train_two_sided
 from sketch_search.training.papers.zse import ZseRecipe, zse_trainer
 from sketch_search.training.tasks import Protocol, Task, answerable, read_task, some_of_each
@@ -312,13 +313,14 @@ class TableRun:
         return dict(json.loads(json.dumps(start | recipe)))
 
     def _hashes(self, row: Row) -> dict[str, str]:
-        """Returns the SHA-256 of the weights of a row and of the split, of those that are on this disk."""
-        files = dict[str, Path]()
+        """Returns the SHA-256 of the weights that a row reads, and of the split, of those that are on this disk."""
+        hashes = dict[str, str]()
         with suppress(ModelError):
-            files["weights"] = Path(self._weights(row))
-            if not self.data:
-                files["split"] = data_folder() / "data" / "split.json"
-        return {name: file_sha256(path) for name, path in files.items() if path.is_file()}
+            if (path := Path(self._weights(row))).is_file():
+                hashes["weights"] = _hash_read(path)
+            if not self.data and (split := data_folder() / "data" / "split.json").is_file():
+                hashes["split"] = file_sha256(split)
+        return hashes
 
     def _weights(self, row: Row) -> str:
         """Names the weights that a row measures or starts from, a file or a timm tag. Raises ModelError."""
@@ -390,7 +392,7 @@ class TableRun:
         return (ret, f"clusters are by [Ret]: {why}") if vectors is None else (vectors, f"clusters are by {why}")
 
     def _chance(self, table: PaperTable, row: Row) -> float | None:
-        """Measures the first figure of a table by random scores; None without the data, or with clusters."""
+        """Returns the first figure by chance, exact or of random scores; None without the data, or with clusters."""
         where = TypeAdapter(Measure).validate_python(recipes.merge(table.measure, row.measure))
         try:
             task = self.task_of(where)
@@ -400,8 +402,11 @@ class TableRun:
             return None
         queries, photos = len(task.corpus.sketches), len(task.corpus.photos)
         size = (queries + photos, queries + photos) if task.protocol == "within" else (queries, photos)
-        draws = [np.random.default_rng(seed).random(size, np.float32) for seed in range(_DRAWS)]
-        return float(np.mean([measure(task, {"ret": draw}).per_query["ret"][table.columns[0]] for draw in draws]))
+        draws = (np.random.default_rng(seed).random(size, np.float32) for seed in range(_DRAWS))
+        first, drawn = table.columns[0], [measure(task, {"ret": draw}) for draw in draws]
+        if exact := drawn[0].figures.get("chance"):
+            return exact[ALL][first]
+        return float(np.mean([evaluation.per_query["ret"][first] for evaluation in drawn]))
 
     def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Measures a network, in float32, so that all machines find the same: (columns, queries), and what it was."""
@@ -434,6 +439,13 @@ class TableRun:
         about += [sentence for sentence in task.about if not sentence.startswith(tuple(task.groups))]
         measured = {"ranks by": method, "photos": len(task.corpus.photos), "costs": costs, "about": about}
         return np.stack([figures[name] for name in table.columns]), measured
+
+
+def _hash_read(path: Path) -> str:
+    """Returns a digest of what rows read of a file: neither a checkpoint's notes nor how it divides drawings."""
+    if not is_checkpoint(path):
+        return file_sha256(path)
+    return digest("", {name: value for name, value in load_file(path).items() if not name.startswith("parting.")})
 
 
 def _describe_run(device: str) -> str:

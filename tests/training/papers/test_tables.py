@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from sketch_search.indexer import BuildRequest, build, open_index
 from sketch_search.model import load
@@ -158,6 +158,10 @@ def test_a_sheet_of_other_weights_or_of_another_split_is_not_printed(
     assert printed() == 0
     first = capsys.readouterr().out
     assert printed() == 0
+    assert capsys.readouterr().out == first
+    notes = read_metadata(folder / "zse.safetensors") | {"origin": "elsewhere"}
+    save_file(load_file(folder / "zse.safetensors"), folder / "zse.safetensors", notes)
+    assert printed() == 0, "no row reads where a checkpoint comes from"
     assert capsys.readouterr().out == first
     networks.tiny_checkpoint(folder / "zse.safetensors", seed=1)
     assert printed() == 2
