@@ -33,7 +33,7 @@ from sketch_search.model.limits import NPROBE
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import SHORTLIST
 from sketch_search.model.search.candidates import Candidates, Gallery, Mask, Query, Scores, best_first, interleave
-from sketch_search.model.search.terms import facts_of, kinship_of, terms_of, weigh_terms
+from sketch_search.model.search.terms import facts_of, kinship_of, odds_shown, terms_of, weigh_terms
 
 # Photos that the second stage scores: with diffusion, which estimates others, and without; multiples of the chunk.
 RERANK, RERANK_WITHOUT_DIFFUSION = 64, 192
@@ -158,7 +158,9 @@ def rank(
     while True:
         candidates = find_photos(gallery, query, plan, clusters, sizes, candidates)
         lap("photos")
-        ranked = add_evidence(diffuse(matcher, candidates, query, plan), matcher, query, plan, drawn=drawn)
+        ranked = diffuse(matcher, candidates, query, plan)
+        shown = odds_shown(ranked, matcher, query, drawn=drawn)
+        ranked = replace(add_evidence(ranked, matcher, query, plan, drawn=drawn), shown=shown)
         ranked = mix_readings(ranked, plan.method, others)
         lap("diffusion")
         photos, unliked = leave_out(gallery, ranked, query, plan, matcher.config.grid)
