@@ -19,7 +19,7 @@ from sketch_search.model import ranking
 from sketch_search.model.engine import Floats, Tokens, Weights, logsumexp, sigmoid
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import KIND, SPREAD
-from sketch_search.model.search.candidates import Candidates, Query
+from sketch_search.model.search.candidates import Candidates, Query, best_first
 from sketch_search.model.things import FIT, Thing
 
 Columns: TypeAlias = dict[str, NDArray[np.floating]]
@@ -133,17 +133,23 @@ def asked_of(query: Query, matcher: Matcher, *, drawn: bool) -> tuple[Thing, ...
     return things + tuple(Thing(tokens, words=of) for of, tokens in directions.items())
 
 
-def odds_shown(photos: Candidates, matcher: Matcher, query: Query, *, drawn: bool) -> Floats | None:
+def odds_shown(photos: Candidates, matcher: Matcher, query: Query, judged: int, *, drawn: bool) -> Floats | None:
     """Adds up the log-odds that photos show each of the t things ``asked_of`` a query, (m, t), by ``signs_of``.
 
-    Returns None if no weights were fitted, or nothing is asked that they are for.
+    judged: how many, the best by the drawing and as many by the words; -inf for others.
+
+    Returns None if no weights were fitted, or nothing is asked that they are for, or nothing is judged.
     """
     weights = matcher.calibration.shown
-    if not weights or (drawn and len(photos) and photos.before is None):
+    if not (weights and judged) or (drawn and len(photos) and photos.before is None):
         return None
-    each = signs_of(photos, matcher, query, drawn=drawn)
-    odds = [weigh_terms(signs, facts, weights) for signs, facts in each]
-    return np.stack(odds, axis=1).astype(np.float32) if odds else None
+    columns = [column for column in (photos.scores, photos.by_word) if column is not None]
+    best = np.unique(np.concatenate([best_first(photos.ids, column, judged) for column in columns]))
+    each = signs_of(photos[best], matcher, query, drawn=drawn)
+    odds = np.full((len(photos), len(each)), -np.inf, np.float32)
+    for row, (signs, facts) in enumerate(each):
+        odds[best, row] = weigh_terms(signs, facts, weights)
+    return odds if each else None
 
 
 def is_shown(odds: Floats) -> bool | None:

@@ -17,7 +17,7 @@ from sketch_search.model.engine import Floats, Method, Tokens, sigmoid
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Drawing, Stroke, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE, LEAST_PROBABLE
-from sketch_search.model.ranking import falling, groups_of, shares_of, support_of
+from sketch_search.model.ranking import SHORTLIST, falling, groups_of, shares_of, support_of
 from sketch_search.model.search import (
     Candidates,
     Ids,
@@ -192,7 +192,7 @@ class Searcher:
             options, self.matcher, self.settings, **kept, things=things, of_index=gallery.system
         )
         drawn, query, (chosen, instead) = self._encode(drawing, options, text, plan, watch)
-        plan = replace(plan, method=query.method)
+        plan = replace(plan, method=query.method, judged=SHORTLIST if options.min_score else plan.judged)
         ranking = rank(gallery, self.matcher, query, plan, watch.lap)
         shown = ranking.photos
         if options.min_score:
@@ -419,7 +419,7 @@ class Searcher:
         query = Query("ret", gallery.clusters.mean, things=named if gallery.regions_kept else (), word=words)
         matched, none = gallery.matched(query, rows) if query.things else None, np.zeros(len(rows), np.float32)
         photos = Candidates(rows=rows, ids=ids, by_vector=none, vectors=vectors, scores=none, matched=matched)
-        odds = odds_shown(photos, matcher, query, drawn=False)
+        odds = odds_shown(photos, matcher, query, len(rows), drawn=False)
         return np.zeros((len(words), len(rows)), np.bool_) if odds is None else sigmoid(odds.T) < DENIED
 
     def _take_page(

@@ -192,18 +192,26 @@ def test_a_drawn_thing_and_words_have_the_signs_of_what_was_compared(default: Ma
 
 def test_log_odds_that_photos_show_something_add_up_by_hand(default: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
     photos, drawn = candidates(default), sketched(default)
-    assert odds_shown(photos, default, drawn, drawn=True) is None, "nobody fitted weights"
+    monkeypatch.setattr(default, "calibration", replace(default.calibration, shown={}))
+    assert odds_shown(photos, default, drawn, 3, drawn=True) is None, "nobody fitted weights"
     shown: Weights = {"always": {"always": -1.0, "several": 9.0}, "diffused": {"one": 2.0}, "word": {"named": 5.0}}
     monkeypatch.setattr(default, "calibration", replace(default.calibration, shown=shown))
-    odds = odds_shown(photos, default, drawn, drawn=True)
+    odds = odds_shown(photos, default, drawn, 3, drawn=True)
     assert odds is not None
     np.testing.assert_allclose(odds[:, 0], 2 * np.log(AFTER / (1 - AFTER)) - 1, atol=1e-4)
     # A photo's odds do not depend on the others.
-    alone = odds_shown(photos[np.array([1])], default, drawn, drawn=True)
+    alone = odds_shown(photos[np.array([1])], default, drawn, 3, drawn=True)
     assert alone is not None
     np.testing.assert_allclose(alone, odds[[1]], atol=1e-6)
-    assert odds_shown(replace(photos, before=None), default, drawn, drawn=True) is None, "not diffused"
-    assert odds_shown(photos, default, query(default), drawn=False) is None, "nothing is asked for"
+    two = odds_shown(photos, default, drawn, 2, drawn=True)
+    assert two is not None
+    np.testing.assert_allclose(two, np.where(AFTER[:, None] > 0.4, odds, -np.inf), atol=1e-6)
+    by_word = odds_shown(replace(photos, by_word=-AFTER), default, drawn, 1, drawn=True)
+    assert by_word is not None
+    assert np.isfinite(by_word[:, 0]).tolist() == [True, True, False], "the best by words are judged, too"
+    assert odds_shown(photos, default, drawn, 0, drawn=True) is None, "nothing is judged"
+    assert odds_shown(replace(photos, before=None), default, drawn, 3, drawn=True) is None, "not diffused"
+    assert odds_shown(photos, default, query(default), 3, drawn=False) is None, "nothing is asked for"
 
 
 def test_the_likeliest_photo_says_whether_any_shows_it() -> None:
