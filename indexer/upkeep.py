@@ -239,7 +239,9 @@ def plan_removal(targets: Sequence[str | Path], index: Path, *, ids: Sequence[in
     numbers = [None if number in gone else staying.index(root) for number, root in enumerate(roots)]
     whole = before.manifest.counts
     if shown == whole.files:
-        raise BadInvocation("no photo would be left; to remove the index, delete its folder.")
+        raise BadInvocation(
+            f"no photo would be left; to remove the index, delete its own folder, {index}: photos stay."
+        )
     names = before.manifest.root_names
     leaving = tuple(
         (location.shown_path(names, root, path) if path else roots[root].path, count)

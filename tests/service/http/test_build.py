@@ -86,7 +86,8 @@ def test_a_folder_is_indexed_by_a_server_alone(settings: Settings, few: Path, tm
         assert removed.json() == {"files": 2, "photos": PHOTOS}
         assert (tmp_path / "more" / "one.png").exists()
         assert http.get("/info").json()["index"]["photos"] == PHOTOS
-        for folder, said in ((str(few), "no photo would be left"), ("nowhere", "no photo at nowhere")):
+        left = f"no photo would be left; to remove the index, delete its own folder, {tmp_path}"
+        for folder, said in ((str(few), left), ("nowhere", "no photo at nowhere")):
             assert error(http.post("/remove", params={"folder": folder}), said) == (422, "bad_parameter")
         http.post("/build", params={"folder": str(tmp_path / "more")})
         assert over(http)["failed"] is None
