@@ -43,7 +43,7 @@ _JPEG_QUALITY = 90
 def check_compared(sketch: Drawing | None, params: answers.LocateParams, *, text_will_do: bool = False) -> None:
     """Raises BadSearch unless there is one picture to compare photos with, or words if these will do."""
     if sketch is None and params.like is None and not (text_will_do and params.text):
-        raise BadSearch("Nothing to compare the photos with: send a sketch, or name a photo with like.")
+        raise BadSearch(f"The query is empty: send a sketch, or set like{' or text' if text_will_do else ''}.")
     if sketch is not None and params.like is not None:
         raise BadSearch("Both a picture and a photo to compare with, in like, were sent: leave one of them out.")
 
