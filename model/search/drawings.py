@@ -24,9 +24,9 @@ LEAST_FIT, SURE = 0.003, 0.1
 SURE_BESIDE, FLAT = 0.2, 0.12
 #: The share of the paper up to which the place of a single thing does not count.
 LEAST_PLACED = 0.01
-#: How probably a text means something else than what is drawn: another kind, or what is too small to be seen; and how
-#: probably it is a word then. Less probable readings than LEAST_READ are not ranked. `training evaluate --split val`
-#: measures them, by `--protocol everyday --words` and `--protocol scenes`.
+#: How probably a text means something else than what is drawn, such as what is too small to be seen; and how probable
+#: any one word is then. Readings less probable than LEAST_READ are not ranked. `training evaluate --split val` measures
+#: all three, by `--protocol everyday --words` and `--protocol scenes`.
 MISTAKEN, ELSEWHERE, LEAST_READ = 0.4, 0.01, 0.1
 
 
@@ -221,7 +221,7 @@ def query_of(
         if text and not things and coloured and regions:
             placed = things_of_text(matcher, text)
         sketch = sketch_of(matcher, named) if named else None
-        return named, replace(Query(method, gallery.clusters.mean, sketch, placed, weight), worded=bool(text))
+        return named, Query(method, gallery.clusters.mean, sketch, placed, weight, worded=bool(text))
 
     plan = partial(plan_by_default, tokens_kept=gallery.tokens_kept, regions=regions, by_vector=not by_regions)
     divisions = [(1 - sum(probability for probability, _ in others), things, method)]
@@ -238,7 +238,7 @@ def query_of(
 
 
 def _doubt(matcher: Matcher, named: Sequence[Thing], method: Method) -> float:
-    """Returns how probably a text means something else than the things that it named (Bayes' rule by their guesses)."""
+    """Returns how probably a text means something else than the things that it named, by Bayes' rule and a guess."""
     vocabulary, fit = matcher.engine.vocabulary, ELSEWHERE
     if len(named) == 1 and named[0].words and method != "things" and vocabulary is not None:
         shown = vocabulary.guess(named[0].tokens.without_patches)[0]

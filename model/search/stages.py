@@ -49,8 +49,8 @@ FOLDED = 1000
 # The best photos of another reading that become candidates of the first one, too; `training evaluate --protocol scenes`
 # measures it.
 KEPT = 40
-# How probably words that name none of the drawn things say nothing of a photo either: it shows their thing too small,
-# or none of it. They are evidence otherwise.
+# If words name none of the drawn things, how probably they say nothing of the photo either, which may show what they
+# mean too small to be seen; `training evaluate --protocol scenes --split val` measures it.
 ASIDE = 0.5
 
 #: What ``rank`` has just finished.
