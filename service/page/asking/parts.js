@@ -88,9 +88,7 @@ export function createParts(removeDrawing) {
   /** A button that removes this part, and for an unwanted photo one that hides those like it. @type {(name: PartName, value: string) => HTMLElement} */
   function chip(name, value) {
     const without = { [name]: wanted[name].filter((other) => other !== value) };
-    if (name === "text") {
-      return element("li", {}, part("word", `The word ${value}`, [`\u201c${value}\u201d`], without));
-    }
+    if (name === "text") { return element("li", {}, part("word", `The word ${value}`, [`\u201c${value}\u201d`], without)); }
     const [sign, word] = PHOTO_WORDS[/** @type {PhotoPart} */ (name)];
     const removal = part(name, `${word} ${nameOf(value)}`, [sign, face(value)], without);
     const number = name === "unlike" ? alike.get(value) : 0;

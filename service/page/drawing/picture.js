@@ -35,7 +35,8 @@ export async function open(/** @type {string} */ source) {
 export function kindOf(image, type) {
   const whole = sheetWith(image, PAPER_SIDE, "#ffffff");
   const pixels = pixelsOf(whole);
-  const ground = [0, 1, 2].map((channel) => median(pixels.map((pixel) => pixel[channel])));
+  const at = (/** @type {number} */ share, /** @type {number[]} */ values) => values.sort((a, b) => a - b)[Math.floor(share * values.length)];
+  const ground = [0, 1, 2].map((channel) => at(0.5, pixels.map((pixel) => pixel[channel])));
   const grey = Math.max(...ground) - Math.min(...ground) <= MOST_COLOURFUL;
   /** @type {(least: number, most: number, groundAt: (i: number) => number[]) => boolean} */
   const isPaper = (least, most, groundAt) => {
@@ -50,7 +51,6 @@ export function kindOf(image, type) {
   const { canvas } = sheetWith(image, PAPER_SIDE / SHADED.width, "#ffffff").context;
   whole.context.drawImage(canvas, 0, 0, whole.width, whole.height);
   const around = pixelsOf(whole);
-  const at = (/** @type {number} */ share, /** @type {number[]} */ values) => values.sort((a, b) => a - b)[Math.floor(share * values.length)];
   const lights = around.map((pixel) => Math.max(...pixel));
   const colours = around.map((pixel) => Math.max(...pixel) - Math.min(...pixel));
   const even = at(0.95, lights) - at(0.05, lights) <= SHADED.shadow && at(0.9, colours) <= SHADED.colour;
@@ -133,5 +133,3 @@ function sheetWith(image, most, paper = "transparent") {
   context.drawImage(image, 0, 0, width, height);
   return { context, width, height };
 }
-
-const median = (/** @type {number[]} */ values) => values.sort((a, b) => a - b)[values.length >> 1];

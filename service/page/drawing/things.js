@@ -176,13 +176,8 @@ export function thingAt(things, point) {
 export const lengthOf = (/** @type {Point[]} */ points) =>
   points.reduce((sum, { x, y }, i) => (i ? sum + Math.hypot(x - points[i - 1].x, y - points[i - 1].y) : 0), 0);
 
-function polygonArea(/** @type {Point[]} */ points) {
-  const twice = points.reduce((sum, { x, y }, i) => {
-    const next = points[(i + 1) % points.length];
-    return sum + x * next.y - next.x * y;
-  }, 0);
-  return Math.abs(twice) / 2;
-}
+const polygonArea = (/** @type {Point[]} */ points) =>
+  Math.abs(points.reduce((sum, { x, y }, i) => sum + points.at(i - 1).x * y - x * points.at(i - 1).y, 0)) / 2;
 
 function inkOf(/** @type {Mark[]} */ marks) {
   const lines = marks.filter(({ kind }) => kind !== "fill").map((mark) => (mark.kind === "eraser" ? { ...mark, colour: WHITE } : { ...mark, colour: "#000000" }));

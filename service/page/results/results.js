@@ -75,9 +75,7 @@ export function createGrid({ open, mark, lost }, parts) {
     stacks.forEach(({ element }, place) => {
       if (list.children[place] !== element) { list.insertBefore(element, list.children[place] ?? null); }
     });
-    while (list.childElementCount > stacks.length) {
-      list.lastElementChild.remove();
-    }
+    while (list.childElementCount > stacks.length) { list.lastElementChild.remove(); }
     const known = new Set(groups().flatMap(({ best, more }) => [best, ...more]).map(identity));
     tiles = new Map([...tiles].filter(([photo]) => known.has(photo)));
   }

@@ -14,13 +14,13 @@ export class Fold {
   list;
   /** Of the photos in the list; none while it is closed, so that their thumbnails are never asked for. */
   tiles = [];
+  tile;
 
-  #tile;
   #question = new api.Latest();
 
   /** Takes the classes of button and list; `tile` gives the tile of a photo. */
   constructor(button, list, tile) {
-    this.#tile = tile;
+    this.tile = tile;
     const onclick = () => this.turn(!this.open);
     this.button = element("button", { type: "button", className: button, ariaExpanded: "false", onclick });
     this.list = element("ol", { id: `further-${++lists}`, className: `further ${list}`, hidden: true });
@@ -53,7 +53,7 @@ export class Fold {
 
   fill(photos, ...items) {
     this.tiles = photos.map((photo) => {
-      const tile = this.#tile(photo);
+      const tile = this.tile(photo);
       tile.label(photo, photoLabel(photo));
       return tile;
     });
@@ -91,13 +91,11 @@ export class Stack extends Fold {
   /** The group shown: {rank, size, best, more}. A photo that was found by itself is a group of one. */
   group = null;
 
-  #tile;
   #best = null;
 
   /** `tile` gives the tile of a photo, always the same one. */
   constructor(tile) {
     super("toggle", "group", tile);
-    this.#tile = tile;
     this.list.ariaLabel = "More photos of this group";
   }
 
@@ -112,7 +110,7 @@ export class Stack extends Fold {
   update(group) {
     this.group = group;
     const { best, more, size } = group;
-    const tile = this.#tile(best);
+    const tile = this.tile(best);
     tile.label(best, groupLabel(group));
     if (tile.element !== this.element.firstElementChild) {
       this.element.replaceChildren(tile.element, tile.copies.list, this.list);

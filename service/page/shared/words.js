@@ -53,8 +53,22 @@ export function understood(things) {
   return `I see ${new Intl.ListFormat("en-GB").format(once)}. What is ${things.length > 1 ? "the one marked" : "it"}?`;
 }
 
-/** What comes in pairs, such as scissors, has no article. @type {(name: string) => string} */
-const withArticle = (name) => (/[^isu]s$/.test(name) ? name : `${/^[aeiou]/.test(name) ? "an" : "a"} ${name}`);
+// Words of the vocabulary, and their plurals, that end a name without an article: "perhaps green grass", but "a wine glass".
+const UNCOUNTED =
+  "adhesive tape|ail|applesauce|armor|asparagus|bamboo|beer|brass|bread|breakfast|broccoli|butter|cabbage|carbonara|cattle|cheese|children|c[iy]der|coffee|consomme|cordial|corn|cornbread|crabmeat|curling|dawn|detergent|dinner|dishsoap|dough|dusk|eggnog|feet|flannel|fleece|food|" +
+  "formula 1|french toast|fruit|furniture|garlic|geese|gelatin|golf|grass|guacamole|hair spray|hay|honey|ho?u?mm?[ou]u?s|ice cream|jelly|lasagn[ae]|lavender|leather|lego|lemonade|lightning|liqueur|liquid|liquor|lotion|lunch|mail|mashed potato|mice|milk|okra|oxen|pantyhose|pasta|" +
+  "people|perfume|piping|plaid|powder|rain|rapeseed|salami|salmon food|salsa|sand|santa claus|sauce|shaving cream|shellfish|sherber?t|skis|snow|soap|soccer|soup|sugarcane|sunscreen|tartan|tea|teeth|tennis|tequila|thatch|tinfoil|toilet tissue|toothpaste|underclothing|velvet|vinegar|" +
+  "water|whipped cream|wine|winter|(?:fisher|gentle|snow|wo)?men|wool|\\w*wear|yogh?o?urt";
+// The first that fits a name; without one, it is "a".
+const ARTICLES = /** @type {[RegExp, string][]} */ ([
+  [/^(?:eiffel tower|moon|ocean|palm of the hand|sea|sky|sun)$/i, "the "],
+  [RegExp(`(?:^| )(?:${UNCOUNTED})$`, "i"), ""],
+  [/^(?!(?:.* )?(?:bouvier des flandres|great pyrenees|lens|patas|rhinoceros|triceratops)$).*[^isu]s$/i, ""],
+  [/^(?!euro|ufo|uni|uri)[aeiou]|^(?:hour|suv)/i, "an "],
+]);
+
+/** @type {(name: string) => string} */
+const withArticle = (name) => (ARTICLES.find(([pattern]) => pattern.test(name))?.[1] ?? "a ") + name;
 
 /** What a thing was guessed to be, in doubt with a question mark, as its label has it; "" if nothing. @type {(guess: Guess) => string} */
 export const guessed = (guess) => sure(guess) ?? (guess ? `${guess.word}?` : "");

@@ -53,9 +53,21 @@ test("what was understood is said, and what is not sure is asked for", () =>
   said("understood",
     [[[["bed", true], ["owl", false]]], "I see a bed and perhaps an owl. What is the one marked?"],
     [[[["scissors", false]]], "I see perhaps scissors. What is it?"],
+    [[[["green grass", false], ["moon", true]]], "I see perhaps green grass and the moon. What is the one marked?"],
     [[[["", false]]], "I do not know what this is. What is it?"],
     [[[["bus", true], ["bus", true], ["", false]]], "I see a bus (2 times) and something unknown. What is the one marked?"],
   ));
+
+test("a name has the article that it has in a sentence", () => {
+  const articles = {
+    "": ["snow", "red pants", "people", "snowmen", "chain mail", "Hoummos", "mashed potato", "stairs", "furniture", "matches"],
+    a: ["wine glass", "bus", "zoom lens", "rhinoceros", "unicycle", "European gallinule", "water bottle", "specimen"],
+    an: ["American chameleon", "hourglass", "owl", "ice skate"],
+    the: ["sun", "Eiffel tower"],
+  };
+  const cases = Object.entries(articles).flatMap(([article, names]) => names.map((name) => [name, `${article} ${name}`.trim()]));
+  said("understood", ...cases.map(([name, written]) => [[[[name, false]]], `I see perhaps ${written}. What is it?`]));
+});
 
 test("things are named with their colours, and numbered if several have one name", () =>
   said("thingNames",
