@@ -63,6 +63,7 @@ class Thing:
     words: the numbers of words, any of which names it, in the place of guesses; none if nobody named it.
     strokes, second_half: as of a ``DrawnThing``.
     drawing_ret: (d,) float32, the [Ret] of the drawing that it is one of several things of; none if it is all of it.
+    name: what a text calls it; empty if none does.
     """
 
     tokens: Tokens
@@ -73,6 +74,7 @@ class Thing:
     strokes: tuple[int, ...] = ()
     second_half: tuple[int, ...] = ()
     drawing_ret: Floats | None = None
+    name: str = ""
 
     @property
     def place(self) -> tuple[float, float]:

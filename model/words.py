@@ -87,8 +87,8 @@ class UnknownWord(ModelError):
 @dataclass(frozen=True)
 class Reading:
     """What a text means: the part understood; words that may name each thing, any of which counts; words searched
-    instead, or None; the names of each thing's colours; how many there are of each; what was not understood; and what
-    each thing is called in it.
+    instead, or None; the names of each thing's colours; how many there are of each; what each is called in the text;
+    and what was not understood.
     """
 
     text: str
@@ -96,12 +96,12 @@ class Reading:
     means: str | None = None
     colours: tuple[tuple[str, ...], ...] = ()
     numbers: tuple[int, ...] = ()
-    ignored: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
-    def each(self, most: int = MOST_THINGS) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
-        """Lists each thing's words and colours, as often as the text says; once if that makes more than ``most``."""
-        once = list(zip(self.things, self.colours, strict=True))
+    def each(self, most: int = MOST_THINGS) -> list[tuple[tuple[int, ...], tuple[str, ...], str]]:
+        """Lists each thing's words, colours and name, as often as the text says; once if that is more than ``most``."""
+        once = list(zip(self.things, self.colours, self.names, strict=True))
         each = [thing for thing, number in zip(once, self.numbers, strict=True) for _ in range(number)]
         return each if len(each) <= most else once
 
@@ -188,19 +188,19 @@ class WordBook:
             parts, ignored = min((way for way in read if way[0]), key=lambda way: len(way[1]), default=((), ()))
             if parts:
                 return self._reading(key, parts, ignored)
-        return Reading(spelling(text), ((self.find(text),),), colours=((),), numbers=(1,))
+        return Reading(spelling(text), ((self.find(text),),), colours=((),), numbers=(1,), names=(spelling(text),))
 
     def _reading(self, key: str, parts: Sequence[_Span], ignored: Sequence[str]) -> Reading:
         things: dict[tuple[int, ...], tuple[str, ...]] = {}
-        numbers: dict[tuple[int, ...], int] = {}
+        numbers, names = dict[tuple[int, ...], int](), dict[tuple[int, ...], str]()
         for part in parts:
             meant = self.widen(part.meant)
+            names.setdefault(meant, part.text)
             things[meant] = tuple(dict.fromkeys((*things.get(meant, ()), *part.colours)))
             numbers[meant] = max(numbers.get(meant, 1), part.number)
         text = " and ".join(" ".join((*part.colours, part.text)) for part in parts)
-        counted = tuple(things.values()), tuple(numbers.values())
-        names = tuple(part.text for part in parts)
-        return Reading(text, tuple(things), self._said(key, parts), *counted, tuple(ignored), names)
+        of_each = tuple(things.values()), tuple(numbers.values()), tuple(names.values())
+        return Reading(text, tuple(things), self._said(key, parts), *of_each, tuple(ignored))
 
     def choose(self, text: str, drawn: "Floats | None" = None, *, together: bool = True) -> tuple[str, tuple[str, ...]]:
         """Puts what is meant in place of words with several meanings, and of those that name several things together.
@@ -273,6 +273,10 @@ class WordBook:
     def widen(self, meant: tuple[int, ...]) -> tuple[int, ...]:
         """Adds to a single word what else it means, such as the breeds of dogs."""
         return self._widened.get(meant[0], meant) if len(meant) == 1 else meant
+
+    def called(self, meant: tuple[int, ...], name: str) -> str:
+        """Returns what a thing of a text is called: by the word that it means, or its own name if it means several."""
+        return self.words[meant[0]] if meant == self.widen(meant[:1]) else name
 
     def meant(self, name: str) -> tuple[int, ...]:
         """Returns the words that an English name means; none if it is unknown."""

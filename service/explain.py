@@ -65,8 +65,8 @@ def locate(
     elif sketch is None and params.like is not None:
         things = [Thing(Tokens.of_ret(gallery.vectors(gallery.rows_of_ids([params.like]))))]
     elif sketch is None:
-        direction, named = searcher.matcher.word_direction, _words_by_name(searcher, [params.text or ""]).values()
-        things = [Thing(Tokens.of_ret(direction(word)[None]), words=tuple(word)) for word in named]
+        direction, named = searcher.matcher.word_direction, _words_by_name(searcher, [params.text or ""])
+        things = [Thing(Tokens.of_ret(direction(words)[None]), words=words, name=name) for name, words in named.items()]
     elif params.kind == "photo":
         things = compute(lambda: encode_things(searcher.matcher, sketch, "photo", colours=False))
     else:
@@ -135,16 +135,15 @@ def _find_things(
     ]
 
 
-def _words_by_name(searcher: Searcher, texts: Sequence[str]) -> dict[str, Sequence[int]]:
+def _words_by_name(searcher: Searcher, texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Returns the words for each thing that these texts name, by what it is called."""
-    named = dict[str, Sequence[int]]()
+    named = dict[str, tuple[int, ...]]()
     for text in filter(str.strip, texts):
         with suppress(UnknownWord):
             book = searcher.matcher.book
-            kinds = book.read(book.choose(text)[0]).things
-            for words in kinds:
-                name = text.strip() if len(kinds) == 1 else searcher.matcher.words[words[0]]
-                named[name] = words
+            reading = book.read(book.choose(text)[0])
+            for words, name in zip(reading.things, reading.names, strict=True):
+                named[text.strip() if len(reading.things) == 1 else book.called(words, name)] = words
     return named
 
 

@@ -105,26 +105,26 @@ def name_things(
     """
     named, further = list(things), list[Thing]()
 
-    def name(thing: Thing, words: Iterable[int], names: Sequence[str]) -> Thing:
-        return _coloured(replace(thing, words=tuple(words)), names if coloured else ())
+    def name(thing: Thing, words: Iterable[int], colours: Sequence[str], called: str) -> Thing:
+        return _coloured(replace(thing, words=tuple(words), name=called), colours if coloured else ())
 
     for number, words_of_thing in enumerate(thing_text):
         if words_of_thing.strip():
             reading = matcher.book.read(words_of_thing)
             words = dict.fromkeys(chain.from_iterable(reading.things))
-            named[number] = name(named[number], words, reading.colours[0])
+            named[number] = name(named[number], words, reading.colours[0], reading.names[0])
     vocabulary = matcher.engine.vocabulary
     if text is None or vocabulary is None or not named:
         return named, further
     with suppress(UnknownWord):
         each = matcher.book.read(text).each(len(named))
         shown = vocabulary.guess(Tokens.cat([thing.tokens.without_patches for thing in named]))
-        fits = np.stack([shown[:, list(words)].sum(axis=1) for words, _ in each], axis=1)
+        fits = np.stack([shown[:, list(words)].sum(axis=1) for words, *_ in each], axis=1)
         sure, known = shown.max(axis=1), [number for number, thing in enumerate(named) if thing.words]
         for number in known:
-            fits[number], sure[number] = [set(words) <= set(named[number].words) for words, _ in each], 1
-        drawable = np.array([np.isin(words, vocabulary.drawn).any() for words, _ in each])
-        drawable |= [coloured and len(names) > 0 for _, names in each]
+            fits[number], sure[number] = [set(words) <= set(named[number].words) for words, *_ in each], 1
+        drawable = np.array([np.isin(words, vocabulary.drawn).any() for words, *_ in each])
+        drawable |= [coloured and len(colours) > 0 for _, colours, _ in each]
         beside = drawable & (fits.max(axis=0) < LEAST_FIT)
         if len(named) == 1 and sure[0] < SURE and beside.all():
             # The word may say what the drawing shows, which nobody could guess.
@@ -159,8 +159,8 @@ def things_of_text(matcher: Matcher, text: str) -> tuple[Thing, ...]:
     """Returns the things of a text, with the colours that it gives them; none if only CLIP knows it."""
     with suppress(UnknownWord):
         each = matcher.book.read(text).each()
-        things = [Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words) for words, _ in each]
-        return tuple(_coloured(thing, names) for thing, (_, names) in zip(things, each, strict=True))
+        things = [Thing(Tokens.of_ret(matcher.word_direction(words)[None]), words=words) for words, *_ in each]
+        return tuple(_coloured(thing, colours) for thing, (_, colours, _) in zip(things, each, strict=True))
     return ()
 
 

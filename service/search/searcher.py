@@ -240,7 +240,7 @@ class Searcher:
         fits = self._judge_guesses(guessed, shown, photos)
         fits = None if fits is False and _tells_apart(ranking) else fits
         if len(seen) > 1:
-            seen = self._judge_things(shown, seen, photos, query)
+            seen = self._judge_things(shown, drawn, seen, photos, query)
             verdicts = {thing.fits for thing in seen}
             fits = verdicts.pop() if len(verdicts) == 1 else None
         return {"guesses": guessed, "perhaps": perhaps, "things": seen, "sketch_fits": fits}
@@ -387,7 +387,7 @@ class Searcher:
             box=thing.box,
             guess=next((guess for guess in guesses if guess.probability >= LEAST_PROBABLE), None),
             guesses=guesses,
-            word=self.matcher.words[thing.words[0]] if thing.words else None,
+            word=self.matcher.book.called(thing.words, thing.name) if thing.words else None,
             colours=tuple(map(hexadecimal, thing.colours)),
             strokes=thing.strokes,
             second_half=thing.second_half,
@@ -460,7 +460,7 @@ class Searcher:
         return None if fitting is False and doubtful else fitting
 
     def _judge_things(
-        self, ranked: Candidates, things: Sequence[SeenThing], photos: int, query: Query
+        self, ranked: Candidates, drawn: Sequence[Thing], things: Sequence[SeenThing], photos: int, query: Query
     ) -> tuple[SeenThing, ...]:
         """Says of each of several things whether a photo, of the best and the most like it, is likely to show it."""
         described, first = [], np.arange(len(ranked))[:GUESSED_OF]
@@ -468,8 +468,7 @@ class Searcher:
             scores = None if ranked.by_thing is None else ranked.by_thing[:, number]
             alike = first if scores is None else best_first(ranked.ids, scores, GUESSED_OF)
             best = ranked[np.union1d(first, alike)]
-            if thing.word is not None:
-                words = query.things[number].words if query.things else (self.matcher.words.index(thing.word),)
+            if words := drawn[number].words:
                 fitting = self._deny_measured(
                     [words], is_shown(self._measure_clearest([words], best, photos)[0]), photos
                 )

@@ -389,6 +389,15 @@ def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
     assert named.word_ignored == ("five", "many")
 
 
+def test_a_thing_is_called_by_the_word_that_it_was_given_or_by_a_wider_name(regional: Searcher) -> None:
+    words = vocabulary(directions=np.eye(2, RET), biases=np.zeros(2))
+    knowing = matcher_of(regional_network().vocabulary_replaced(words, (("dog",), ("cat",))), variants=1)
+    searcher, paper = Searcher(regional.index, knowing), (on_paper("star", 10), on_paper("cross", 290))
+    named = searcher.search(drawn(searcher, *paper), TunedQuery(k=1, thing_text=("Pets", "my cats")))
+    assert [thing.word for thing in named.things] == ["pets", "cat"]
+    assert [thing.word for thing in locate(searcher, None, LocateParams(photo=[5], text="animal")).things] == ["animal"]
+
+
 def test_pictures_that_are_no_drawing_are_refused_with_a_sentence(http: httpx.Client) -> None:
     def asked(*pictures: Image.Image, **params: str) -> httpx.Response:
         return http.post("/search", files=[("file", encoded(one)) for one in pictures], params=params)
