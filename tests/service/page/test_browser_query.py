@@ -474,7 +474,7 @@ def test_what_is_added_to_the_query_moves_photos_by_two_lines(opened: Browser, k
     with on_screen(opened, screen) as driver:
         find(driver, known, screen=screen)
         wait(driver).until(guessed)
-        assert screen.phone or run(driver, "visible_share", driver.find_element(By.ID, "guesses")) == 1
+        assert run(driver, "visible_share", driver.find_element(By.ID, "guesses")) == 1
         place = "return document.getElementById('results').getBoundingClientRect().top + scrollY"
         first = driver.execute_script(place)
 
