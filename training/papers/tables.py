@@ -94,6 +94,8 @@ TRAININGS: Mapping[type[recipes.Recipe], Callable[[Any, Run], None]] = {
 
 TABLES = recipes.RECIPES / "tables"
 PHOTO_SIDE = Path(weights.__file__).with_name("photo-side.safetensors")
+# What a row has from the row whose training it measures, unless it says another.
+_OF_TRAINING = ("recipe", "backbone", "set", "measure", "learns", "seeds")
 _DRAWS = 4  # of random scores, whose figures are chance
 _FORMULAS = (
     "average precision is interpolated, over min(100, relevant); by the report's code, plain precision over the "
@@ -131,7 +133,7 @@ class Row(recipes.Table):
     backbone: str = "vit_tiny_patch16_224.safetensors"  # of the data folder, or a shipped one's name, such as zero-shot
     set: dict[str, Any] = field(default_factory=dict)
     measure: dict[str, Any] = field(default_factory=dict)
-    training: str = ""  # the name of the row before it whose training it measures otherwise
+    training: str = ""  # the row before it whose training it measures otherwise; what determines it is not said again
     learns: bool = True  # False trains it for one step at rates of 0, to measure what it starts as
     seeds: tuple[int, ...] = (0,)  # their figures are averaged query by query
     method: Literal["rn", "ret", "fused"] | None = None  # of scoring; None for the network's best
@@ -168,7 +170,11 @@ def read_table(name: str) -> PaperTable:
     known = sorted(path.stem for path in TABLES.glob("*.toml"))
     if name not in known:
         raise ModelError(f"there is no table {name}; name one of {', '.join(known)}")
-    return TypeAdapter(PaperTable).validate_python(tomllib.loads((TABLES / f"{name}.toml").read_text("utf-8")))
+    content, rows = tomllib.loads((TABLES / f"{name}.toml").read_text("utf-8")), dict[str, dict[str, Any]]()
+    for row in content["row"]:
+        trained = rows[row["training"]] if "training" in row else {}
+        rows[row["name"]] = {key: trained[key] for key in _OF_TRAINING if key in trained} | row
+    return TypeAdapter(PaperTable).validate_python(content | {"row": list(rows.values())})
 
 
 @dataclass(frozen=True)
@@ -400,13 +406,13 @@ class TableRun:
             return None
         if where.clusters:
             return None
+        first = table.columns[0]
+        if exact := measure(task, {}).figures.get("chance"):
+            return exact[ALL][first]
         queries, photos = len(task.corpus.sketches), len(task.corpus.photos)
         size = (queries + photos, queries + photos) if task.protocol == "within" else (queries, photos)
         draws = (np.random.default_rng(seed).random(size, np.float32) for seed in range(_DRAWS))
-        first, drawn = table.columns[0], [measure(task, {"ret": draw}) for draw in draws]
-        if exact := drawn[0].figures.get("chance"):
-            return exact[ALL][first]
-        return float(np.mean([evaluation.per_query["ret"][first] for evaluation in drawn]))
+        return float(np.mean([measure(task, {"ret": draw}).per_query["ret"][first] for draw in draws]))
 
     def _measure(self, table: PaperTable, row: Row, checkpoint: Path) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """Measures a network, in float32, so that all machines find the same: (columns, queries), and what it was."""

@@ -56,7 +56,7 @@ recipe = "RECIPE"
 method = "rn"
 set = { optimiser = { encoder_rate = RATE } }
 """
-BY_RET = '[[row]]\nname = "by [Ret]"\ntraining = "not trained"\nrecipe = "RECIPE"\nlearns = false\nmethod = "ret"\n'
+BY_RET = '[[row]]\nname = "by [Ret]"\ntraining = "not trained"\nmethod = "ret"\n'
 
 
 @pytest.fixture(scope="module")
