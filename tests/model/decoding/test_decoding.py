@@ -157,7 +157,8 @@ def test_strokes_are_read_where_an_earlier_picture_has_left_no_memory_to_load_wh
     process = DecodingProcess()
     process.run((job, AMPLE, FileInParts.of(star)))
     taken = int(re.findall(r"VmData:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())[0]) << 10
-    narrow = replace(AMPLE, memory=taken + (1 << 20))
+    # Python takes memory by the MiB, and what reads strokes needs more than four.
+    narrow = replace(AMPLE, memory=taken + (3 << 20))
     read = process.run((replace(job, strokes=len(strokes)), narrow, FileInParts.of(star + strokes))).drawing
     process.close()
     assert read is not None
