@@ -5,7 +5,6 @@ Constants were chosen on validation classes, by `python -m training evaluate --s
 docs/research/searching.md, which has the alternatives.
 """
 
-import math
 import re
 from collections.abc import Sequence
 
@@ -219,14 +218,6 @@ SOFT, BY_RANK = 3.0, 0.25
 FIRST = 40
 # The number of photos, the best by the word, whose [Ret] represents a word if there is neither sketch nor liked photo.
 EXAMPLES = 5
-# The best of many photos reaches a higher score by chance than the best of _FITS_FROM, so that a word's threshold grows
-# with the photos.
-_FITS_FROM, _FITS_SLOPE = 50, 2 / 3
-# What a word names is judged by its score and, times _REGIONS, the cosine of the best region, _COSINE if none is kept.
-_REGIONS, _COSINE, _CLEAR, SURELY = 5.0, 0.7, 6.2, 2.0
-# The first photo of a drawing stands out if it is so far above the photo of this rank: it says only what is not denied,
-# and orders nothing.
-_AMONG, _STANDING_OUT = 20, 5.5
 
 
 def weigh(scores: Floats, evidence: NDArray[np.floating], method: Method) -> Floats:
@@ -319,27 +310,16 @@ def shares_of(scores: Floats, method: Method) -> Floats:
     return np.asarray(support / np.maximum(support.max(), LEAST))
 
 
-def clearness(by_words: Floats, cosines: Floats | None, drawn: NDArray[np.bool_], photos: int) -> Floats:
-    """Computes how much more clearly photos show t things of words than the best of so many does by chance, (t, p).
-
-    by_words: (t, p), the scores by the words of each thing, joined. cosines: (t, p), of the best region of each photo;
-    None if no regions are kept. drawn: (t,), whether anybody draws it; what nobody does fills a photo, as snow does.
-    photos: of how many they are the best; 1 for each by itself.
-    """
-    of_regions = np.float32(_REGIONS) * (np.float32(_COSINE) if cosines is None else cosines) - np.float32(_CLEAR)
-    chance = np.float32(_FITS_SLOPE * math.log(max(photos, 1) / _FITS_FROM))
-    return np.asarray(by_words + np.where(drawn[:, None], of_regions, np.float32(0)) - chance)
-
-
-def is_shown(clearness: float) -> bool | None:
-    """Returns whether a photo of this clearness shows a thing; None if uncertain."""
-    return True if clearness >= SURELY else False if clearness < 0 else None
-
-
-def stands_out(scores: Floats) -> bool:
-    """Returns whether the log-odds of the highest relation score (p,) exceed the _AMONG-th's by _STANDING_OUT."""
-    odds = np.sort(logits(scores))
-    return len(odds) >= _AMONG and bool(odds[-1] - odds[-_AMONG] >= _STANDING_OUT)
+def falling(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Returns the sequence nearest to values (m,) that never rises: neighbours that would are set to their mean."""
+    levels = list[tuple[float, int]]()
+    for value in values.tolist():
+        total, count = value, 1
+        while levels and levels[-1][0] * count <= total * levels[-1][1]:
+            before, of = levels.pop()
+            total, count = total + before, count + of
+        levels.append((total, count))
+    return np.repeat([total / count for total, count in levels], [count for _, count in levels])
 
 
 # Cosine of two centred [Ret] above which two photos are of one group.

@@ -152,8 +152,8 @@ def _find_lacking(searcher: Searcher, texts: Sequence[str], rows: PhotoRows) -> 
     if not (named := _words_by_name(searcher, texts)):
         return [()] * len(rows)
     photos, pictures = searcher.gallery.with_parts(rows)
-    shown = searcher.clearness([*named.values()], pictures) >= 0
-    lacking = np.stack([~shown[:, photos == photo].any(axis=1) for photo in range(len(rows))], axis=1)
+    lacks = searcher.lacks([*named.values()], pictures)
+    lacking = np.stack([lacks[:, photos == photo].all(axis=1) for photo in range(len(rows))], axis=1)
     return [tuple(name for name, lacks in zip(named, of_photo, strict=True) if lacks) for of_photo in lacking.T]
 
 

@@ -1,10 +1,12 @@
 """Runs networks without PyTorch, numpy in, numpy out: ``surface`` defines engines, ``runtime`` runs ``graphs``."""
 
 from sketch_search.model.engine.config import (
+    ASKED,
     FACTS,
     MAX_NAMES,
     METHODS,
     PRESETS,
+    SIGNS,
     TERMS,
     TWO_SIDED,
     UNCALIBRATED,

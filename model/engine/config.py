@@ -73,6 +73,9 @@ MAX_FUSION = 1e6
 # What a search for one drawn thing adds up, and what it knows of the query (``model.search.terms``).
 TERMS = ("diffused", "pair", "word", "kinship", "kind", "region", "box", "presence")
 FACTS = ("always", "liked", "strange", "worded", "named", "coloured", "placed", "sure", "backed")
+# How probably a photo shows a thing that is asked for: what log-odds add up, and what is known of the query.
+SIGNS = ("always", "diffused", "pair", "word", "level", "region", "box", "kinship")
+ASKED = ("always", "one", "several", "single", "fast", "named", "sure", "known", "liked")
 Weights = dict[str, dict[str, Annotated[float, Field(ge=-MAX_FUSION, le=MAX_FUSION)]]]
 # Of a checkpoint that none were fitted for.
 UNFITTED: Weights = {
@@ -94,7 +97,8 @@ class Calibration:
     methods: trained ones: "rn" by the relation network, "ret" by the distance of [Ret], "fused" by both.
     best_method: by mAP@all on validation classes. fusion: in logit(relation score) - fusion * distance.
     diffusion: cosine in [-1, 1) from which photos share scores; None for none. variants: 1 to MAX_VARIANTS.
-    weights: of each of TERMS by FACTS, or by products of these, such as "placed*sure".
+    weights: of each of TERMS by FACTS, or by products of these, such as "placed*sure". shown: the same of SIGNS by
+        ASKED; none if nobody fitted them.
     """
 
     methods: tuple[Method, ...] = ("ret",)
@@ -103,6 +107,7 @@ class Calibration:
     diffusion: float | None = None
     variants: int = MAX_VARIANTS
     weights: Weights = field(default_factory=lambda: UNFITTED)
+    shown: Weights = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = []
@@ -116,9 +121,10 @@ class Calibration:
             problems.append("diffusion must lie in [-1, 1)")
         if not 1 <= self.variants <= MAX_VARIANTS:
             problems.append(f"variants must be 1 to {MAX_VARIANTS}")
-        known = {fact for of_term in self.weights.values() for facts in of_term for fact in facts.split("*")}
-        if unknown := {*self.weights} - {*TERMS} | known - {*FACTS}:
-            problems.append(f"weights name {', '.join(sorted(unknown))}; install a newer sketch-search")
+        for weights, terms, facts in ((self.weights, TERMS, FACTS), (self.shown, SIGNS, ASKED)):
+            known = {fact for of_term in weights.values() for names in of_term for fact in names.split("*")}
+            if unknown := {*weights} - {*terms} | known - {*facts}:
+                problems.append(f"weights name {', '.join(sorted(unknown))}; install a newer sketch-search")
         if problems:
             raise ModelError("unusable calibration: " + "; ".join(problems))
 

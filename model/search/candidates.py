@@ -268,6 +268,8 @@ class Candidates(Nearest):
     before: (m,) the scores before diffusion; None if more than diffusion has changed them.
     matched: the regions that match the things of the drawing best; None without such things.
     region_scores: (m,) their scores, the mean of the things; diffused for a single one.
+    shown: (m, t) the log-odds that each photo shows each thing that the query asks for (``terms.asked_of``); None if
+        the checkpoint has no weights for that.
     firsts: (m,) the row of the candidate that represents this one: its own, unless it is a near duplicate of an earlier
         one. None if nothing was to be folded.
     """
@@ -277,6 +279,7 @@ class Candidates(Nearest):
     before: Scores | None = None
     matched: Matched | None = None
     region_scores: Scores | None = None
+    shown: Floats | None = None
     firsts: NDArray[np.int64] | None = None
 
     @property

@@ -3,22 +3,24 @@
     log-odds of a photo = sum over terms t and facts f of weight_tf term_t(photo) fact_f(query)
 
 A query that lacks a part lacks its terms. The weights are the checkpoint's (``model.engine.Calibration``); `python -m
-training rank` fits them on all protocols at once.
+training rank` fits them on all protocols at once. In the same way ``odds_shown`` adds up how probably a photo shows
+what is asked for, by weights of `python -m training shown`.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sketch_search.model import ranking
-from sketch_search.model.engine import Floats, Weights
+from sketch_search.model.engine import Floats, Tokens, Weights, logsumexp, sigmoid
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.ranking import KIND, SPREAD
-from sketch_search.model.search.candidates import Candidates, Query
-from sketch_search.model.things import FIT
+from sketch_search.model.search.candidates import Candidates, Query, best_first
+from sketch_search.model.things import FIT, Thing
 
 Columns: TypeAlias = dict[str, NDArray[np.floating]]
 # Photos are of the kind of liked ones from this kinship on, or KIND of the diffused one, but KIN photos at least: the
@@ -26,6 +28,8 @@ Columns: TypeAlias = dict[str, NDArray[np.floating]]
 KINDRED, KIN = 0.6, 20
 # A drawing's first photos say whether boxes are of what is drawn, and with less kinship, how strange liked photos are.
 BACKING, BACKED, BESIDE_LIKED, LIKELY = 20, (0.4, 0.9), 0.3, 0.4
+# The likeliest photo of a thing says whether any shows it: not below DENIED, surely from SURE on.
+DENIED, SURE = 0.07, 0.8
 
 
 def terms_of(photos: Candidates, matcher: Matcher, query: Query) -> Columns:
@@ -105,7 +109,7 @@ def backing(scores: Floats, of_kind: Floats) -> float:
 
 def weigh_terms(terms: Columns, facts: Mapping[str, float], weights: Weights) -> NDArray[np.float64]:
     """Adds up terms, (m,) each, by the weights that facts and their products give them: log-odds, (m,)."""
-    total = np.zeros(len(terms["diffused"]))
+    total = np.zeros(len(next(iter(terms.values()))))
     for term, column in terms.items():
         for names, weight in weights.get(term, {}).items():
             total += column * weight * product_of(facts, names)
@@ -115,3 +119,85 @@ def weigh_terms(terms: Columns, facts: Mapping[str, float], weights: Weights) ->
 def product_of(facts: Mapping[str, float], names: str) -> float:
     """Multiplies facts, such as "placed*sure"; those that are not known are 0."""
     return math.prod(facts.get(name, 0.0) for name in names.split("*"))
+
+
+def asked_of(query: Query, matcher: Matcher, *, drawn: bool) -> tuple[Thing, ...]:
+    """Returns what a query asks for: its drawn things, and then those that only words name. drawn: whether any are."""
+    words, things = query.word if isinstance(query.word, tuple) else (), query.things
+    if drawn and not things and query.sketch is not None:
+        things = tuple(Thing(query.sketch[row : row + 1].without_patches) for row in range(len(query.sketch)))
+        if len(things) == len(words) == 1:
+            things = (replace(things[0], words=words[0]),)
+    named = {thing.words for thing in things}
+    directions = {of: Tokens.of_ret(matcher.word_direction(of)[None]) for of in words if of not in named}
+    return things + tuple(Thing(tokens, words=of) for of, tokens in directions.items())
+
+
+def odds_shown(photos: Candidates, matcher: Matcher, query: Query, judged: int, *, drawn: bool) -> Floats | None:
+    """Adds up the log-odds that photos show each of the t things ``asked_of`` a query, (m, t), by ``signs_of``.
+
+    judged: how many, the best by the drawing and as many by the words; -inf for others.
+
+    Returns None if no weights were fitted, or nothing is asked that they are for, or nothing is judged.
+    """
+    weights = matcher.calibration.shown
+    if not (weights and judged) or (drawn and len(photos) and photos.before is None):
+        return None
+    columns = [column for column in (photos.scores, photos.by_word) if column is not None]
+    best = np.unique(np.concatenate([best_first(photos.ids, column, judged) for column in columns]))
+    each = signs_of(photos[best], matcher, query, drawn=drawn)
+    odds = np.full((len(photos), len(each)), -np.inf, np.float32)
+    for row, (signs, facts) in enumerate(each):
+        odds[best, row] = weigh_terms(signs, facts, weights)
+    return odds if each else None
+
+
+def is_shown(odds: Floats) -> bool | None:
+    """Returns whether one of the photos with these log-odds, of any shape, shows a thing; None if that is uncertain."""
+    best = sigmoid(odds.max(initial=-np.inf))
+    return False if best < DENIED else True if best >= SURE else None
+
+
+def signs_of(
+    photos: Candidates, matcher: Matcher, query: Query, *, drawn: bool
+) -> list[tuple[Columns, dict[str, float]]]:
+    """Returns for each thing ``asked_of`` a query the signs that photos show it, (m,) each, and what is known of it.
+
+    photos: diffused, before evidence. drawn: whether anything is.
+
+    diffused, pair: as of ``terms_of``. word, level: the score by its words, or by those guessed, and what is taken off
+    from it. region, box: how well a region shows it, as a cosine, and how surely a box does. kinship: with liked
+    photos. A fact is 0 or 1, but ``sure``, how probable its best guess is, and ``known``, how probably it is of the
+    detector's kinds.
+    """
+    ret, vocabulary, each = photos.vectors.astype(np.float32), matcher.engine.vocabulary, []
+    count = len(query.sketch) if drawn and query.sketch is not None else 0
+    for row, thing in enumerate(asked_of(query, matcher, drawn=drawn)):
+        method, named = query.method if row < count else "", bool(thing.words)
+        kinds = {"one": method == "rn", "fast": method == "ret", "several": method == "things", "named": named}
+        kinds |= {"always": True, "single": method != "things", "liked": query.liked is not None}
+        facts = {name: float(is_so) for name, is_so in kinds.items()}
+        facts["sure"] = 1.0 if named else float(matcher.sureness([thing])[0])
+        signs: Columns = {"always": np.ones(len(photos), np.float32)}
+        if method == "rn" and photos.before is not None:
+            signs |= {"diffused": ranking.logits(photos.scores), "pair": ranking.above_first(photos.before)}
+        if method != "things" and vocabulary is not None and (guesses := _guesses_of(matcher, thing)):
+            levels, probable = vocabulary.levels(ret), np.log(np.array([*guesses.values()], np.float32))
+            scores = matcher.word_scores(Tokens.of_ret(ret), [*guesses], levels)
+            signs |= {"word": logsumexp(scores.T + probable), "level": levels}
+        if photos.matched is not None and row < len(query.things):
+            signs["region"] = photos.matched.cosines(matcher.thing_directions(query.things))[row]
+            signs["box"] = photos.matched.of_kind[row]
+            facts["known"] = float(matcher.thing_kinds([thing]).sum())
+        if query.liked is not None:
+            signs["kinship"] = kinship_of(photos, matcher, query)
+        each.append((signs, facts))
+    return each
+
+
+def _guesses_of(matcher: Matcher, thing: Thing) -> dict[int, float]:
+    """Returns the words of a thing, each 1, or the words guessed for it, with their shares of the probability."""
+    guesses = [] if thing.words else matcher.guesses(thing.tokens)
+    total = sum(guess.probability for guess in guesses)
+    shares = {matcher.words.index(guess.word): guess.probability / total for guess in guesses}
+    return dict.fromkeys(thing.words, 1.0) | shares

@@ -27,7 +27,7 @@ from sketch_search.service.settings import Settings
 from sketch_search.service.sharding import Shards
 
 # The version of the HTTP API, raised with each change of the OpenAPI document.
-API_VERSION = "2.12.1"
+API_VERSION = "2.13.0"
 
 
 def create_app(

@@ -229,6 +229,12 @@ class SearchQuery(Params):
         description="rn, ret, fused or auto (auto). fused is not in every checkpoint, and auto is its best. rn and "
         "fused take one drawing of one thing.",
     )
+    min_score: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="Leave out photos with a lower score (0). 0 to 1: only those that show what was asked for at least "
+        "so probably.",
+        examples=[0.5],
+    )
     view: Literal["photos", "groups", "auto"] = Field(
         default="photos",
         description="photos, groups of look-alikes, or auto (photos). photos: `results` lists the photos. groups: the "

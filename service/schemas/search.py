@@ -101,7 +101,11 @@ class SearchResult(ListedPhoto):
     """A photo found."""
 
     rank: int = Field(description="From 1, over all pages.")
-    score: float = Field(description="From 0 to 1, the best photo's; it orders photos and is not a probability.")
+    score: float = Field(
+        description="How probably it shows what was asked for, 0 to 1, never more than of the photo before; a "
+        "liked photo has 1. For liked photos alone, a named method, and checkpoints without weights for that, relative "
+        "to the best photo."
+    )
     raw_score: float = Field(description="The score by the method, whose range and meaning depend on the method.")
     cluster: int = Field(description="The cluster it was found in.")
     cells: tuple[int, ...] | None = optional(
@@ -147,8 +151,8 @@ class SeenThing(BaseModel):
     strokes: tuple[int, ...] = optional("The numbers of its strokes, or of its points of `ink`.", ())
     second_half: tuple[int, ...] = optional("Those that are a thing of their own if it is split into two.", ())
     fits: bool | None = optional(
-        "Of several things: false if no photo is likely to show its guess; true if one almost certainly "
-        "does; absent if uncertain."
+        "Of several things: false if no photo is likely to show it; true if one almost certainly does; absent if "
+        "uncertain."
     )
 
 
@@ -225,9 +229,8 @@ class SearchResponse(BaseModel):
         "names, so that the results are only the closest; true if one almost certainly does; absent if uncertain."
     )
     sketch_fits: bool | None = optional(
-        "For a sketch with `guesses`: false if none of the best photos is likely to show any of them, so "
-        "that the results are only the closest; true if one almost certainly does; absent if uncertain. Of several "
-        "things: if all have the same `fits`, that."
+        "For a sketch: false if no photo is likely to show it, so that the results are only the closest; true if one "
+        "almost certainly does; absent if uncertain. Of several things: if all have the same `fits`, that."
     )
     word_read: str | None = optional(
         "Only with text read by the vocabulary: the part of it that was understood, such as dog in 'my old "

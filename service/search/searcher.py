@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from sketch_search.indexer import PhotoFilter
 from sketch_search.model import Matcher
-from sketch_search.model.answers import Guess
-from sketch_search.model.engine import Floats, Method, Tokens, logsumexp
+from sketch_search.model.engine import Floats, Method, Tokens, sigmoid
 from sketch_search.model.errors import ModelError
 from sketch_search.model.images import Drawing, Stroke, hexadecimal
 from sketch_search.model.matcher import LEAST_POSSIBLE, LEAST_PROBABLE
-from sketch_search.model.ranking import SURELY, clearness, groups_of, is_shown, shares_of, stands_out, support_of
+from sketch_search.model.ranking import SHORTLIST, falling, groups_of, shares_of, support_of
 from sketch_search.model.search import (
     Candidates,
     Ids,
@@ -33,6 +32,7 @@ from sketch_search.model.search import (
     query_of,
     rank,
 )
+from sketch_search.model.search.terms import DENIED, asked_of, is_shown, odds_shown
 from sketch_search.model.things import Thing
 from sketch_search.model.words import UnknownWord
 from sketch_search.service.errors import BadSearch
@@ -145,14 +145,6 @@ def next_place(options: SearchQuery, place: Place, answer: SearchResponse) -> st
     return None if ended else ".".join(map(str, following))
 
 
-# The best photos that are checked for the guessed things: it takes about a millisecond.
-GUESSED_OF = 50
-# The probability of guesses from which it counts that no photo shows them.
-PROBABLE = 0.5
-# The cosine from which a region matches a thing well: of the regions in first photos, 0.84 of these showed it.
-WELL = 0.75
-# A box from here on shows a thing: the cubic root of its certainty times how probably it is of the thing's kind.
-SEEN = 0.8
 # Photos of a group that are shown beside its best one.
 MORE = 4
 # What a person may choose from for a thing: the best guess and the next three, however improbable.
@@ -160,10 +152,15 @@ MOST_OFFERED, LEAST_OFFERED = 4, 1e-6
 NO_TEXT = ReadText()
 
 
-def _tells_apart(ranking: Ranking) -> bool:
-    """Returns whether a drawn thing tells photos apart, so that words, fitted on photographs, deny nothing of it."""
-    compared = ranking.candidates
-    return ranking.query.method == "rn" and stands_out(compared.scores[compared.scored])
+def scores_of(ranked: Candidates, query: Query, method: Method) -> Floats:
+    """Returns how probably each photo of a ranking shows all that is asked for, (m,), never rising; a liked one surely.
+
+    Of a checkpoint without weights for that, or a query that they are not for, it is the share of the best support.
+    """
+    if ranked.shown is None:
+        return shares_of(ranked.scores, method) if len(ranked) else ranked.scores
+    probable = sigmoid(ranked.shown).prod(axis=1)
+    return falling(np.where(np.isin(ranked.ids, query.liked_ids), 1.0, probable)).astype(np.float32)
 
 
 class Searcher:
@@ -195,9 +192,11 @@ class Searcher:
             options, self.matcher, self.settings, **kept, things=things, of_index=gallery.system
         )
         drawn, query, (chosen, instead) = self._encode(drawing, options, text, plan, watch)
-        plan = replace(plan, method=query.method)
+        plan = replace(plan, method=query.method, judged=SHORTLIST if options.min_score else plan.judged)
         ranking = rank(gallery, self.matcher, query, plan, watch.lap)
-        shown, photos = ranking.photos, int(ranking.sizes.sum())
+        shown = ranking.photos
+        if options.min_score:
+            shown = shown[scores_of(shown, query, plan.method) >= options.min_score]
         results, groups, view = self._take_page(shown, options, plan, query)
         watch.lap("photos")
         return self._answer(
@@ -206,8 +205,8 @@ class Searcher:
             results=results,
             groups=groups,
             view=view if options.view == "auto" else None,
-            **self._say_what_is_drawn(drawn, ranking, photos),
-            **self._say_what_is_named(options, ranking, photos, chosen),
+            **self._say_what_is_drawn(drawn, ranking),
+            **self._say_what_is_named(options, ranking, chosen, drawn=bool(drawn)),
             ink=tuple(dot.points[0] for dot in ink),
             left_out=() if drawing is None else drawing.left_out,
             page=None if drawing is None else drawing.page or None,
@@ -215,7 +214,7 @@ class Searcher:
             region_grid=math.isqrt(gallery.regions_kept) if query.things else None,
             clusters=self._list_opened(ranking),
             candidates=len(shown),
-            photos=photos,
+            photos=int(ranking.sizes.sum()),
             unliked=tuple(sorted(ranking.unliked, key=lambda photo: photo.id)),
             hidden=ranking.hidden_count,
             pairs_scored=ranking.pairs,
@@ -226,9 +225,9 @@ class Searcher:
             method=plan.method,
         )
 
-    def _say_what_is_drawn(self, drawn: Sequence[Thing], ranking: Ranking, photos: int) -> dict[str, Any]:
-        """Returns the fields of an answer on what was drawn, and whether one of so many photos shows it."""
-        query, shown = ranking.query, ranking.photos
+    def _say_what_is_drawn(self, drawn: Sequence[Thing], ranking: Ranking) -> dict[str, Any]:
+        """Returns the fields of an answer on what was drawn, and whether a photo shows it."""
+        query, odds = ranking.query, ranking.photos.shown
         guesses, perhaps = [self.matcher.guesses(thing.tokens) for thing in drawn], tuple[str, ...]()
         if len(drawn) == 1 and not guesses[0]:
             perhaps = tuple(guess.word for guess in self.matcher.guesses(drawn[0].tokens, LEAST_POSSIBLE))
@@ -237,24 +236,21 @@ class Searcher:
         guessed = guesses[0] if len(drawn) == 1 else tuple(best.values())
         tells_things = query.things or len(drawn) > 1 or (drawn and drawn[0].strokes)
         seen = tuple(map(self.describe_thing, drawn)) if tells_things else ()
-        fits = self._judge_guesses(guessed, shown, photos)
-        fits = None if fits is False and _tells_apart(ranking) else fits
+        fits = [None if odds is None else is_shown(odds[:, row]) for row in range(len(drawn))]
         if len(seen) > 1:
-            seen = self._judge_things(shown, drawn, seen, photos, query)
-            verdicts = {thing.fits for thing in seen}
-            fits = verdicts.pop() if len(verdicts) == 1 else None
-        return {"guesses": guessed, "perhaps": perhaps, "things": seen, "sketch_fits": fits}
+            seen = tuple(thing.model_copy(update={"fits": of}) for thing, of in zip(seen, fits, strict=True))
+        whole = fits[0] if len({*fits}) == 1 else None
+        return {"guesses": guessed, "perhaps": perhaps, "things": seen, "sketch_fits": whole}
 
-    def _say_what_is_named(self, options: TunedQuery, ranking: Ranking, photos: int, chosen: str) -> dict[str, Any]:
+    def _say_what_is_named(self, options: TunedQuery, ranking: Ranking, chosen: str, *, drawn: bool) -> dict[str, Any]:
         """Returns the fields of an answer on its words, of which the text is read as ``chosen``."""
         book, fits, reading, means = self.matcher.book, None, None, None
         query, shown = ranking.query, ranking.photos
         if isinstance(query.word, tuple) and shown.by_word is not None:
-            of_text = best_first(shown.ids, shown.by_word, GUESSED_OF)
-            first = shown[np.union1d(np.arange(len(shown))[:GUESSED_OF], of_text)]
-            clearest = self._measure_clearest(query.word, first, photos)
-            fits = self._deny_measured(query.word, is_shown(clearest.min()), photos)
-            fits = None if fits is False and _tells_apart(ranking) else fits
+            if shown.shown is not None:
+                asked = asked_of(query, self.matcher, drawn=drawn)
+                each = {is_shown(shown.shown[:, row]) for row, thing in enumerate(asked) if thing.words in query.word}
+                fits = False if False in each else None if None in each else True
             reading = book.read(options.text or "")
             means = book.read(chosen).means or (None if chosen == options.text else chosen)
         names = (name for name in options.thing_text if name.strip())
@@ -414,71 +410,17 @@ class Searcher:
         numbers = opened[best_first(opened, scores[opened])].tolist()
         return tuple(Cluster(id=number, score=float(scores[number]), size=int(sizes[number])) for number in numbers)
 
-    def clearness(self, things: Sequence[Sequence[int]], rows: NDArray[np.int64], photos: int = 1) -> Floats:
-        """Computes how clearly photos show what words name, (t, p), see ``model.ranking.clearness``.
-
-        things: the words of each. photos: of how many these are the best.
-        """
-        gallery, matcher = self.gallery, self.matcher
-        ret = Tokens.of_ret(gallery.vectors(rows).astype(np.float32))
-        scores = np.stack([logsumexp(matcher.word_scores(ret, words).T) for words in things])
-        cosines, boxed = None, np.zeros(scores.shape, np.bool_)
-        if gallery.regions_kept and matcher.engine.projection is not None:
-            directions = (Tokens.of_ret(matcher.word_direction(words)[None]) for words in things)
-            named = tuple(Thing(ret, words=tuple(words)) for ret, words in zip(directions, things, strict=True))
-            matched = gallery.matched(Query("things", gallery.clusters.mean, things=named), rows)
-            cosines, boxed = matched.cosines(matcher.thing_directions(named)), matched.of_kind >= SEEN
-        drawable = matcher.engine.vocabulary.drawn if matcher.engine.vocabulary is not None else ()
-        drawn = np.array([np.isin(words, drawable).any() for words in things])
-        clear = clearness(scores, cosines, drawn, photos)
-        return np.where(boxed, np.maximum(clear, np.float32(SURELY)), clear)
-
-    def _measure_clearest(self, things: Sequence[Sequence[int]], ranked: Candidates, photos: int) -> Floats:
-        """Returns the clearness of each of these things, (t,), in the photo that shows it best, of so many."""
-        if not len(ranked):
-            return np.full(len(things), -np.inf, np.float32)
-        return np.asarray(self.clearness(things, ranked.rows, photos).max(axis=1))
-
-    def _deny_measured(self, things: Sequence[Sequence[int]], fits: bool | None, photos: int) -> bool | None:
-        """Returns None for a denial of what the detector does not know.
-
-        Of 20 kinds that it knows, 0.08 were denied if one of 200 photos showed them, and 0.01 if three did.
-        """
-        known = self.gallery.boxes_kept and all(self.matcher.words_of_kinds[:, [*words]].any() for words in things)
-        return None if fits is False and photos and not known else fits
-
-    def _judge_guesses(self, guesses: Sequence[Guess], ranked: Candidates, photos: int) -> bool | None:
-        """Returns whether any of so many photos, the best first, is likely to show a guess; None if uncertain.
-
-        Guesses that are more probably wrong than right do not tell that no photo is.
-        """
-        if not guesses:
-            return None
-        words = [[self.matcher.words.index(guess.word)] for guess in guesses]
-        fitting = is_shown(self._measure_clearest(words, ranked[:GUESSED_OF], photos * len(words)).max())
-        doubtful = sum(guess.probability for guess in guesses) < PROBABLE
-        return None if fitting is False and doubtful else fitting
-
-    def _judge_things(
-        self, ranked: Candidates, drawn: Sequence[Thing], things: Sequence[SeenThing], photos: int, query: Query
-    ) -> tuple[SeenThing, ...]:
-        """Says of each of several things whether a photo, of the best and the most like it, is likely to show it."""
-        described, first = [], np.arange(len(ranked))[:GUESSED_OF]
-        for number, thing in enumerate(things):
-            scores = None if ranked.by_thing is None else ranked.by_thing[:, number]
-            alike = first if scores is None else best_first(ranked.ids, scores, GUESSED_OF)
-            best = ranked[np.union1d(first, alike)]
-            if words := drawn[number].words:
-                fitting = self._deny_measured(
-                    [words], is_shown(self._measure_clearest([words], best, photos)[0]), photos
-                )
-            else:
-                fitting = self._judge_guesses([] if thing.guess is None else [thing.guess], best, photos)
-                if fitting is False and best.matched is not None and len(best):
-                    cosines = best.matched.cosines(self.matcher.thing_directions(query.things))
-                    fitting = None if cosines[number].max() >= WELL else False
-            described.append(thing.model_copy(update={"fits": fitting}))
-        return tuple(described)
+    def lacks(self, things: Sequence[Sequence[int]], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Returns whether photos most likely do not show what words name, (t, p). things: the words of each."""
+        gallery, matcher, ids = self.gallery, self.matcher, np.arange(len(rows))
+        words, vectors = tuple(map(tuple, things)), gallery.vectors(rows).astype(np.float16)
+        tokens = (Tokens.of_ret(matcher.word_direction(of)[None]) for of in words)
+        named = tuple(Thing(ret, words=of) for ret, of in zip(tokens, words, strict=True))
+        query = Query("ret", gallery.clusters.mean, things=named if gallery.regions_kept else (), word=words)
+        matched, none = gallery.matched(query, rows) if query.things else None, np.zeros(len(rows), np.float32)
+        photos = Candidates(rows=rows, ids=ids, by_vector=none, vectors=vectors, scores=none, matched=matched)
+        odds = odds_shown(photos, matcher, query, len(rows), drawn=False)
+        return np.zeros((len(words), len(rows)), np.bool_) if odds is None else sigmoid(odds.T) < DENIED
 
     def _take_page(
         self, ranked: Candidates, options: TunedQuery, plan: Plan, query: Query
@@ -510,8 +452,7 @@ class Searcher:
         """Returns the results of these ranks, counted from 0."""
         shown = list(ranks)
         chosen = ranked.results[shown]
-        # An empty ranking has no results.
-        support = shares_of(ranked.scores, plan.method) if shown else ranked.scores
+        scores = scores_of(ranked, query, plan.method)
         entries = self.gallery.entries(ranked.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
         boxes: list[tuple[DetectedBox | None, ...] | None] = [None] * len(shown)
@@ -528,7 +469,7 @@ class Searcher:
                 photo,
                 self.settings,
                 rank=rank + 1,
-                score=float(support[n]),
+                score=float(scores[n]),
                 raw_score=float(ranked.scores[n]),
                 cluster=photo.cluster,
                 cells=cell,

@@ -145,3 +145,13 @@ def test_the_network_that_comes_along_knows_copies_and_tells_other_photos_apart(
     pairs = ranking.pairs_to_compare(tokens.ret)
     same = [(photo, earlier) for photo, earlier in pairs[ranking.sameness(tokens, pairs, grid) > ranking.SAME].tolist()]
     assert ranking.first_of_same(len(opened), same).tolist() == [0, 1, 0, 0, 0, 1, 1, 1, *range(8, len(opened))]
+
+
+@given(st.lists(st.floats(0, 1, width=32), max_size=12))
+def test_the_nearest_falling_sequence_has_the_means_of_neighbours_that_would_rise(values: list[float]) -> None:
+    levels = ranking.falling(np.array(values))
+    assert (np.diff(levels) <= 1e-12).all()
+    assert levels.sum() == pytest.approx(sum(values), abs=1e-6)
+    np.testing.assert_allclose(ranking.falling(levels), levels, atol=1e-12)
+    assert ranking.falling(np.array([0.9, 0.2, 0.4, 0.1, 0.3])) == pytest.approx([0.9, 0.3, 0.3, 0.2, 0.2])
+    assert ranking.falling(np.array([0.1, 0.2, 0.6])) == pytest.approx([0.3, 0.3, 0.3])

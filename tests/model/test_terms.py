@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sketch_search.model import Matcher
-from sketch_search.model.engine import FACTS, TERMS, UNFITTED, Calibration, Tokens
+from sketch_search.model.engine import FACTS, TERMS, UNFITTED, Calibration, Tokens, Weights
 from sketch_search.model.errors import ModelError
 from sketch_search.model.ranking import SPREAD, diffuse, diffuse_kinship, evidence_of_words, logits, mix
 from sketch_search.model.search import Candidates, Plan, Query, Ranking
@@ -15,11 +15,16 @@ from sketch_search.model.search.stages import mix_readings
 from sketch_search.model.search.terms import (
     BACKED,
     BESIDE_LIKED,
+    DENIED,
     KINDRED,
     LIKELY,
+    SURE,
     backing,
     facts_of,
+    is_shown,
     kinship_of,
+    odds_shown,
+    signs_of,
     terms_of,
     weigh_terms,
 )
@@ -147,6 +152,73 @@ def test_weights_of_what_no_search_knows_are_refused() -> None:
     for unknown in ({"boxes": {"always": 1.0}}, {"box": {"placed*certain": 1.0}}):
         with pytest.raises(ModelError, match="install a newer sketch-search"):
             Calibration(weights=unknown)
+        with pytest.raises(ModelError, match="install a newer sketch-search"):
+            Calibration(shown=unknown)
+
+
+def sketched(matcher: Matcher, **parts: Any) -> Query:
+    tokens = Tokens.of_ret(np.ones((1, matcher.config.width), np.float32))
+    return query(matcher, sketch=tokens, **parts)
+
+
+def test_a_drawn_thing_and_words_have_the_signs_of_what_was_compared(default: Matcher) -> None:
+    ((signs, facts),) = signs_of(candidates(default), default, sketched(default), drawn=True)
+    assert list(signs) == ["always", "diffused", "pair"], "no guess, no region"
+    np.testing.assert_allclose(signs["diffused"], np.log(AFTER / (1 - AFTER)), atol=1e-5)
+    np.testing.assert_allclose(signs["pair"], np.log(BEFORE / (1 - BEFORE)) - np.log(0.2 / 0.8), atol=1e-5)
+    assert {name for name, value in facts.items() if value} == {"always", "one", "single"}
+    word = default.book.find("cat")
+    photos = with_boxes(default, by_word=WORD)
+    assert photos.matched is not None
+    regions = np.full((1, 3, 64), 0.125, np.float16)
+    photos = replace(photos, matched=replace(photos.matched, regions=regions))
+    placed = sketched(default, word=((word,),), things=(thing(default, words=(word,)),))
+    ((signs, facts),) = signs_of(photos, default, placed, drawn=True)
+    ret = Tokens.of_ret(photos.vectors.astype(np.float32))
+    np.testing.assert_allclose(signs["word"], default.word_scores(ret, [word])[0], atol=1e-4)
+    levels = default.word_levels(ret)
+    assert levels is not None
+    np.testing.assert_allclose(signs["level"], levels, atol=1e-4)
+    assert signs["box"].tolist() == FITS[0].tolist()
+    np.testing.assert_allclose(signs["region"], default.thing_directions(placed.things)[0].sum() / 8, atol=1e-4)
+    assert (facts["named"], facts["sure"], facts["known"]) == (1, 1, 1), "the detector knows cats"
+    # A word that does not name what is drawn is a thing of its own, without signs of the drawing.
+    snow = default.book.find("snow")
+    first, (signs, facts) = signs_of(photos, default, replace(placed, word=((word,), (snow,))), drawn=True)
+    assert ("one" in first[1], list(signs), facts["one"]) == (True, ["always", "word", "level"], 0)
+    assert len(signs_of(photos, default, query(default, word=((word,), (snow,))), drawn=False)) == 2
+    assert signs_of(photos, default, query(default), drawn=False) == []
+
+
+def test_log_odds_that_photos_show_something_add_up_by_hand(default: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, drawn = candidates(default), sketched(default)
+    monkeypatch.setattr(default, "calibration", replace(default.calibration, shown={}))
+    assert odds_shown(photos, default, drawn, 3, drawn=True) is None, "nobody fitted weights"
+    shown: Weights = {"always": {"always": -1.0, "several": 9.0}, "diffused": {"one": 2.0}, "word": {"named": 5.0}}
+    monkeypatch.setattr(default, "calibration", replace(default.calibration, shown=shown))
+    odds = odds_shown(photos, default, drawn, 3, drawn=True)
+    assert odds is not None
+    np.testing.assert_allclose(odds[:, 0], 2 * np.log(AFTER / (1 - AFTER)) - 1, atol=1e-4)
+    # A photo's odds do not depend on the others.
+    alone = odds_shown(photos[np.array([1])], default, drawn, 3, drawn=True)
+    assert alone is not None
+    np.testing.assert_allclose(alone, odds[[1]], atol=1e-6)
+    two = odds_shown(photos, default, drawn, 2, drawn=True)
+    assert two is not None
+    np.testing.assert_allclose(two, np.where(AFTER[:, None] > 0.4, odds, -np.inf), atol=1e-6)
+    by_word = odds_shown(replace(photos, by_word=-AFTER), default, drawn, 1, drawn=True)
+    assert by_word is not None
+    assert np.isfinite(by_word[:, 0]).tolist() == [True, True, False], "the best by words are judged, too"
+    assert odds_shown(photos, default, drawn, 0, drawn=True) is None, "nothing is judged"
+    assert odds_shown(replace(photos, before=None), default, drawn, 3, drawn=True) is None, "not diffused"
+    assert odds_shown(photos, default, query(default), 3, drawn=False) is None, "nothing is asked for"
+
+
+def test_the_likeliest_photo_says_whether_any_shows_it() -> None:
+    for best, shown in ((0.0, False), (DENIED - 0.01, False), (DENIED + 0.01, None), (SURE + 0.01, True)):
+        odds = np.array([-9.0, np.log(best / (1 - best)) if best else -np.inf])
+        assert is_shown(odds) is shown
+    assert is_shown(np.empty(0, np.float32)) is False
 
 
 def test_words_that_name_no_thing_are_evidence_of_photos_in_half_of_such_a_reading(default: Matcher) -> None:

@@ -308,8 +308,31 @@ def rank(
     matchers = {str(path): model.load(path) for path in (source, *beside)}
     searches, start = terms.collect(matchers, most, hidden), terms.matrix_of(matchers[str(source)].calibration.weights)
     fitted = start + share * (terms.fit(searches, start, parts or _PARTS) - start)
-    terms.save_weights(source, target, terms.weights_of(fitted))
+    calibration = matchers[str(source)].calibration
+    terms.save_calibration(source, target, dataclasses.replace(calibration, weights=terms.weights_of(fitted)))
     print(f"{terms.describe(searches, start, fitted)}\n\nwrote {target}")
+
+
+@click.command()
+@source
+@click.argument("target", type=a_path, required=False)
+@option("--most N", "Drawings of each protocol (60).", click.IntRange(1), default=60)
+@as_json
+def shown(source: Path, target: Path | None, most: int, as_json: bool) -> None:
+    """Measure how far the probability that a photo shows what is asked for is right; with TARGET, fit it before.
+
+    On validation and trained classes; other drawings are measured than those of the fit.
+    """
+    from sketch_search.training.evaluation import shown
+    from sketch_search.training.evaluation.terms import save_calibration
+
+    matcher = model.load(source)
+    weights = matcher.calibration.shown
+    if target is not None:
+        weights = shown.fit(shown.collect(matcher, most, seed=0))
+        save_calibration(source, target, dataclasses.replace(matcher.calibration, shown=weights))
+    figures = shown.measure(shown.collect(matcher, most, seed=1), weights)
+    print(json.dumps(figures) if as_json else shown.describe(figures))
 
 
 @click.command()
@@ -389,4 +412,4 @@ def figures(names: tuple[str, ...], pages: tuple[Path, ...]) -> None:
             rewrite_page(Path(page), blocks)
 
 
-COMMANDS = (evaluate, calibrate, rank, guesses, costs, figures)
+COMMANDS = (evaluate, calibrate, rank, shown, guesses, costs, figures)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from sketch_search.model.engine import TERMS, Calibration, Floats, Tokens, Weights, from_json, read_metadata, to_json
+from sketch_search.model.engine import TERMS, Calibration, Floats, Tokens, Weights, read_metadata, to_json
 from sketch_search.model.limits import Places
 from sketch_search.model.matcher import Matcher
 from sketch_search.model.search import PhotoGallery, encode_things, gallery_of, search_things
@@ -286,10 +286,8 @@ def weights_of(matrix: Matrix) -> Weights:
     }
 
 
-def save_weights(source: Path, target: Path, weights: Weights) -> None:
-    """Writes a checkpoint with other weights of terms, and nothing else changed."""
-    metadata = read_metadata(source)
-    calibration = from_json(Calibration, metadata.get("calibration", ""), "the checkpoint's calibration")
-    metadata["calibration"] = to_json(replace(calibration, weights=weights))
+def save_calibration(source: Path, target: Path, calibration: Calibration) -> None:
+    """Writes a checkpoint with another calibration, and nothing else changed."""
+    metadata = read_metadata(source) | {"calibration": to_json(calibration)}
     with replacing(target) as partial:
         save_file(load_file(source), partial, metadata)

@@ -69,7 +69,7 @@ def test_who_draws_what_painted_photos_show_is_not_told_that_none_does(
     asked: list[tuple[str, dict[str, Any]]] = [(thing, also) for thing in things for also in ({}, {"text": thing})]
     found = [searcher.find(draw_sketch(thing), **also) for thing, also in asked]
     told = [False in (answer.sketch_fits, answer.word_fits) for answer in found]
-    assert any(told) if denied else not any(told)
+    assert any(told) == (denied and bool(searcher.matcher.calibration.shown)), "only fitted weights deny"
 
 
 @pytest.mark.parametrize(
@@ -128,4 +128,6 @@ def test_no_photo_lacks_what_a_part_shows(searcher: Searcher, photos: Path, defa
         asked = [LocateParams(photo=ids, text=thing) for thing in things]
         found = [locate(one, *each).photos for each in zip(drawings, asked, strict=True)]
         assert [photos[1].unseen for photos in found] == [()] * 3
-        assert [photo.unseen for photo in found[0]] == [("umbrella",), (), ()]
+        # The picture of an apple might be one of an umbrella.
+        assert [photos[0].unseen for photos in found] == [(), ("guitar",), ("bicycle",)]
+        assert found[0][2].unseen == ()

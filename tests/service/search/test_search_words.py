@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sketch_search.model import Tokens
-from sketch_search.model.engine import Floats, Vocabulary
+from sketch_search.model.engine import Floats, Vocabulary, Weights
 from sketch_search.model.errors import GalleryUnusable
-from sketch_search.model.ranking import EXAMPLES, clearness, is_shown
+from sketch_search.model.ranking import EXAMPLES
 from sketch_search.model.search import Plan, Query, encode_things, query_of, rank, search_things
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.schemas.query import TunedQuery
-from sketch_search.service.schemas.search import Guess, SearchResponse
+from sketch_search.service.schemas.search import SearchResponse
 from sketch_search.service.search.plan import ReadText, TextTowers
 from tests.networks import READING, saved_clip
 from tests.searching import Searcher, searching
@@ -155,28 +155,60 @@ def test_of_two_words_photos_are_compared_with_both(searcher: Searcher) -> None:
     assert find(searcher, None, text="dogs").word_means is None
 
 
-def shown_of(best: float, photos: int) -> bool | None:
-    return is_shown(float(clearness(np.array([[best]]), None, np.array([False]), photos)[0, 0]))
+def fitted(searcher: Searcher, monkeypatch: pytest.MonkeyPatch, shown: Weights) -> None:
+    calibration = replace(searcher.matcher.calibration, shown=shown)
+    monkeypatch.setattr(searcher.matcher, "calibration", calibration)
 
 
-def test_guesses_fit_or_do_not_fit_the_gallery(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert searcher.matcher.engine.vocabulary is not None
-    words = searcher.matcher.engine.vocabulary
-    for bias, expected in ((30, True), (-30, False)):
-        shifted = replace(words, biases=words.biases + np.float32(bias), places=words.places)
-        monkeypatch.setattr(searcher.matcher.engine, "vocabulary", shifted)
-        assert find(searcher).sketch_fits == expected
-    # That no photo shows a doubtful guess says nothing of the drawing.
-    guess = Guess(word=searcher.matcher.words[0], probability=0.4)
-    monkeypatch.setattr(searcher.matcher, "guesses", lambda tokens, least=0.0: (guess,))
-    assert find(searcher).sketch_fits is None
-    assert find(searcher, None, text="dog").sketch_fits is None
-    assert find(searcher, None, text="dog", folder=["nowhere"]).word_fits is False
+@pytest.mark.parametrize(("odds", "shown"), [(3.0, True), (0.0, None), (-3.0, False)])
+def test_an_answer_says_how_probably_photos_show_what_is_asked_for(
+    diffusing: Searcher, monkeypatch: pytest.MonkeyPatch, odds: float, shown: bool | None
+) -> None:
+    fitted(diffusing, monkeypatch, {"always": {"always": odds}})
+    probable = 1 / (1 + math.exp(-odds))
+    asked: list[tuple[Picture, str | None]] = [("sketch", None), (None, "dog"), ("sketch", "dog")]
+    for picture, text in asked:
+        found = find(diffusing, picture, text=text)
+        assert (found.sketch_fits, found.word_fits) == (picture and shown, text and shown)
+        scores = [hit.score for hit in found.results]
+        # A word that does not name what is drawn is a thing of its own.
+        assert len({*scores}) == 1
+        assert scores[0] == pytest.approx(probable) or (picture and text and scores[0] == pytest.approx(probable**2))
+        assert len(find(diffusing, picture, text=text, min_score=0.5).results) == PHOTOS * (scores[0] >= 0.5)
+    assert find(diffusing, None, text="dog", folder=["nowhere"]).word_fits is False
+    liked = [hit.score for hit in find(diffusing, like=[5]).results]
+    assert liked == pytest.approx([1.0] + [probable] * (PHOTOS - 1))
+    # Nobody fitted weights for these.
+    others: list[dict[str, Any]] = [{"method": "rn"}, {"system": "two-stage"}]
+    for other in others:
+        found = find(diffusing, **other)
+        assert (found.sketch_fits, found.results[0].score) == (None, 1.0)
 
 
-def test_more_photos_must_fit_a_word_better_and_what_is_uncertain_is_not_said() -> None:
-    assert [shown_of(0.0, photos) for photos in (1, 50, 10_000)] == [True, None, False]
-    assert [shown_of(best, 1000) for best in (-math.inf, 1.9, 2.1, 3.9, 4.1)] == [False, False, None, None, True]
+def test_scores_fall_in_the_order_of_photos_and_those_below_the_least_are_left_out(
+    diffusing: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted(diffusing, monkeypatch, {"always": {"always": 2.0}, "word": {"named": 0.5}, "diffused": {"one": 0.3}})
+    pictures: tuple[Picture, ...] = ("sketch", None)
+    for picture in pictures:
+        found = find(diffusing, picture, text="dog")
+        scores = [hit.score for hit in found.results]
+        assert scores == sorted(scores, reverse=True)
+        assert 0 < scores[-1] < scores[0] < 1
+        least = scores[PHOTOS // 2]
+        few = find(diffusing, picture, text="dog", min_score=least)
+        assert few.results == tuple(hit for hit in found.results if hit.score >= least)
+        assert (few.candidates, few.next) == (len(few.results), None)
+        grouped = find(diffusing, picture, text="dog", min_score=least, view="groups")
+        assert sum(group.size for group in grouped.groups or ()) == len(few.results)
+
+
+def test_without_fitted_weights_scores_are_shares_and_nothing_is_denied(searcher: Searcher) -> None:
+    pictures: tuple[Picture, ...] = ("sketch", None)
+    for picture in pictures:
+        found = find(searcher, picture, text="dog")
+        assert (found.results[0].score, found.sketch_fits, found.word_fits) == (1.0, None, None)
+    assert find(searcher, None, text="dog", folder=["nowhere"]).word_fits is None
 
 
 @pytest.mark.parametrize("picture", ["sketch", "photo"])

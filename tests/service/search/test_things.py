@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import pytest
 from PIL import Image, ImageColor
 
 from sketch_search.indexer import BuildRequest, build, open_index
-from sketch_search.model.engine import UNFITTED, Projection, Tokens, unit
+from sketch_search.model.engine import UNFITTED, Projection, Tokens, Weights, unit
+from sketch_search.model.engine.detector import KINDS
 from sketch_search.model.engine.tokens import unpack
 from sketch_search.model.images import Drawing, lab
 from sketch_search.model.matcher import Matcher
@@ -23,8 +23,6 @@ from sketch_search.service.errors import BadSearch
 from sketch_search.service.explain import explain, locate
 from sketch_search.service.schemas.explain import ExplainParams, LocateParams
 from sketch_search.service.schemas.query import TunedQuery
-from sketch_search.service.schemas.search import Guess
-from sketch_search.service.search import searcher as searching
 from tests.model.test_things import match
 from tests.model.torch.test_network import SMALL, two_sided
 from tests.networks import matcher_of, parting_by_distance, vocabulary
@@ -359,32 +357,27 @@ def test_what_words_alone_name_is_located_and_not_explained(regional: Searcher) 
 
 
 @pytest.mark.parametrize(
-    ("guesses", "biases", "each", "whole"),
+    ("weights", "each", "whole"),
     [
-        (("star", "cross"), (-30, 30), [False, True], None),
-        (("star", "cross"), (-30, -30), [False, False], False),
-        (("star", None), (30, 0), [True, None], None),
+        ({"always": {"several": -3.0}}, [False, False], False),
+        ({"always": {"several": -6.0, "several*known": 12.0}}, [True, False], None),
+        ({}, [None, None], None),
     ],
 )
 def test_the_answer_says_which_of_several_things_no_photo_is_likely_to_show(
-    regional: Searcher,
-    monkeypatch: pytest.MonkeyPatch,
-    guesses: tuple[str | None, ...],
-    biases: tuple[int, int],
-    each: list[bool | None],
-    whole: bool | None,
+    regional: Searcher, monkeypatch: pytest.MonkeyPatch, weights: Weights, each: list[bool | None], whole: bool | None
 ) -> None:
-    words = vocabulary(directions=np.zeros((2, RET)), biases=np.array(biases))
+    words = vocabulary(directions=np.zeros((2, RET)), biases=np.zeros(2))
     knowing = matcher_of(regional_network().vocabulary_replaced(words, (("star",), ("cross",))), variants=1)
+    monkeypatch.setattr(knowing, "calibration", replace(knowing.calibration, shown=weights))
+    # The detector knows the first thing.
+    known = np.eye(2, len(KINDS), dtype=np.float32) * [[1], [0]]
+    monkeypatch.setattr(knowing, "thing_kinds", lambda things: known[[int(t.box[0] > 0.3) for t in things]])
     searcher = Searcher(regional.index, knowing)
-    found = cycle([(Guess(word=word, probability=0.9),) if word else () for word in guesses])
-    monkeypatch.setattr(knowing, "guesses", lambda tokens, *_: next(found))
     query, pictures = TunedQuery(k=PHOTOS), drawn(searcher, on_paper("star", 10), on_paper("cross", 290))
     answer = searcher.search(pictures, query)
     assert [thing.fits for thing in answer.things] == each
     assert answer.sketch_fits is whole
-    monkeypatch.setattr(searching, "WELL", -1.0)
-    assert [thing.fits for thing in searcher.search(pictures, query).things] == [one or None for one in each]
     named = searcher.search(pictures, TunedQuery(k=1, thing_text=("five stars", "many crosses")))
     assert named.word_ignored == ("five", "many")
 

@@ -100,6 +100,8 @@ def assert_same(found: SearchResponse, expected: SearchResponse) -> None:
     # Squares, because a distance is a root: next to 0 it changes far more than what is under it.
     squares = [[hit.raw_score**2 for hit in outcome.results] for outcome in (found, expected)]
     assert squares[0] == pytest.approx(squares[1], rel=NEARLY, abs=NEARLY)
+    scores = [[hit.score for hit in outcome.results] for outcome in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
     assert [(hit.rank, hit.paths, hit.copies) for hit in found.results] == [
         (hit.rank, hit.paths, hit.copies) for hit in expected.results
     ]
