@@ -174,8 +174,7 @@ def _query_options() -> list[click.Option]:
 def search(settings: Settings, sketches: Sequence[str], as_json: bool, **options: Any) -> int:
     """Search once, by the server of the index if one runs here.
 
-    SKETCH is an image file, or - for standard input; several of one size are the things of one drawing. It is
-    optional with --like, --text or filters.
+    SKETCH is an image file, or - for standard input; several make one drawing.
     """
     from sketch_search.service.commands.search import search
     from sketch_search.service.schemas.query import SearchQuery

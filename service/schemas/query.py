@@ -198,7 +198,7 @@ class SearchQuery(Params):
     )
     next: Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,9}){3}$")] | None = Field(
         default=None,
-        description="The `next` of an answer, for the results after its own. The query is the same. A result that an "
+        description="The `next` of an answer, for the results after it. The query is the same. A result that an "
         "earlier page had, or had as one of its `copies`, may come again: leave it out. Not with offset.",
     )
     system: System | None = Field(

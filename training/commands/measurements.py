@@ -321,7 +321,7 @@ def rank(
 def shown(source: Path, target: Path | None, most: int, as_json: bool) -> None:
     """Measure how far the probability that a photo shows what is asked for is right; with TARGET, fit it before.
 
-    On validation and trained classes; other drawings are measured than those of the fit.
+    On validation and trained classes; half of the drawings are for the fit, the others are measured.
     """
     from sketch_search.training.evaluation import shown
     from sketch_search.training.evaluation.terms import save_calibration
@@ -329,9 +329,9 @@ def shown(source: Path, target: Path | None, most: int, as_json: bool) -> None:
     matcher = model.load(source)
     weights = matcher.calibration.shown
     if target is not None:
-        weights = shown.fit(shown.collect(matcher, most, seed=0))
+        weights = shown.fit(shown.collect(matcher, most, half=0))
         save_calibration(source, target, dataclasses.replace(matcher.calibration, shown=weights))
-    figures = shown.measure(shown.collect(matcher, most, seed=1), weights)
+    figures = shown.measure(shown.collect(matcher, most, half=1), weights)
     print(json.dumps(figures) if as_json else shown.describe(figures))
 
 

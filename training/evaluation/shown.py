@@ -42,6 +42,8 @@ FACTORS: Mapping[str, tuple[str, ...]] = {
 _COLUMNS = tuple((sign, facts) for sign, of in FACTORS.items() for facts in of)
 # How strongly weights are held near 0, in units of their columns, and how much a search of painted photos counts.
 _HELD, _PAINTED = 1e-4, 3.0
+# Where the things of a painted photo are drawn.
+_HALVES = ((0.05, 0.25, 0.45, 0.75), (0.55, 0.25, 0.95, 0.75))
 # The first photos of each search are judged, of a page and of three, and of the others every so many.
 _PAGE, _JUDGED, _OTHERS = 20, 60, 40
 
@@ -62,17 +64,17 @@ class Judged:
     weight: float = 1.0
 
 
-def collect(matcher: Matcher, most: int, seed: int) -> list[Judged]:
+def collect(matcher: Matcher, most: int, half: int) -> list[Judged]:
     """Searches galleries of validation and trained classes in all ways, with and without photos of a drawn thing.
 
-    most: drawings of each gallery. seed: of their choice.
+    most: drawings of each gallery. half: 0 or 1, of which half of its drawings.
     """
-    judged, chance, encoded = list[Judged](), np.random.default_rng(seed), dict[tuple[Picture, ...], Tokens]()
+    judged, chance, encoded = list[Judged](), np.random.default_rng(0), dict[tuple[Picture, ...], Tokens]()
     with tempfile.TemporaryDirectory() as folder:
         for name, photos, kinds, drawings in _read_galleries(Path(folder)):
             if photos not in encoded:
                 encoded[photos] = encode_pictures(matcher, photos, "photo", boxes=True)
-            chosen = chance.permutation(len(drawings))[:most].tolist()
+            chosen = chance.permutation(len(drawings))[half::2][:most].tolist()
             for number, row in enumerate(tqdm(chosen, desc=name, unit="query", disable=None)):
                 asked = drawings[row]
                 shows = np.array([[_label(one) in of for of in kinds] for one in asked])
@@ -102,7 +104,8 @@ def _read_galleries(folder: Path) -> Iterator[tuple[str, tuple[Picture, ...], li
     for name, corpus in galleries.items():
         kinds = [frozenset({photo.label, *photo.also}) for photo in corpus.photos]
         there = frozenset().union(*kinds)
-        yield name, corpus.photos, kinds, [(sketch,) for sketch in corpus.sketches if sketch.label in there]
+        asked: list[Asked] = [(sketch,) for sketch in corpus.sketches if sketch.label in there]
+        yield name, corpus.photos, kinds, asked + (_pairs(corpus) if name == "samples" else [])
     scenes = read_remembered("scenes")
     yield "scenes", scenes.photos, [*scenes.kinds], [query.things for query in scenes.queries]
 
@@ -115,6 +118,14 @@ def _samples(folder: Path) -> Corpus:
         tuple(Picture(path, path.stem, "samples") for path in sketches),
         tuple(Picture(path, names[0], "samples", tuple(names[1:])) for path, names in named),
     )
+
+
+def _pairs(corpus: Corpus) -> list[Asked]:
+    """Returns drawings of the two things of photos, side by side."""
+    sketches = {sketch.label: sketch for sketch in corpus.sketches}
+    pairs = dict.fromkeys((photo.label, *photo.also) for photo in corpus.photos if photo.also)
+    drawn = [tuple(sketches[label] for label in pair if label in sketches) for pair in pairs]
+    return [tuple(map(Drawn, pair, _HALVES)) for pair in drawn if len(pair) == len(_HALVES)]
 
 
 def _search(

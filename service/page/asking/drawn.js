@@ -23,7 +23,7 @@ export function createDrawn(paper, parts, word, react) {
   let guesses = new Map();
   /** What each may be, for a person to choose from. @type {Map<number, string[]>} */
   let offered = new Map();
-  /** How sure each is, 1 if somebody said it, below 0 if no photo shows it. @type {Map<number, number>} */
+  /** How sure each is, 1 if somebody said it, below 0 if even the best photo is improbable. @type {Map<number, number>} */
   let sureness = new Map();
   /** The thing that the line above the photos asks for, if any. @type {Thing | undefined} */
   let asked;
@@ -261,8 +261,8 @@ export function createDrawn(paper, parts, word, react) {
       const listed = (/** @type {number} */ i) => found[i]?.guesses?.map((guess) => guess.word) ?? (ids.length === 1 ? [...whole.map((guess) => guess.word), ...(answer.perhaps ?? [])] : []);
       // The word beside a drawing without things says what it is.
       offered = new Map(answer.word_read && !found.length ? [] : ids.map((id, i) => [id, listed(i)]));
-      const unfit = (/** @type {boolean} */ fits) => fits === false || (ids.length === 1 && answer.sketch_fits === false);
-      sureness = new Map(ids.map((id, i) => [id, (guesses.get(id)?.probability ?? 0) - Number(!found[i]?.word && unfit(found[i]?.fits))]));
+      const improbable = (answer.groups?.[0]?.best ?? answer.results[0])?.score < 0.5;
+      sureness = new Map(ids.map((id, i) => [id, (guesses.get(id)?.probability ?? 0) - Number(!found[i]?.word && improbable) - Number(found[i]?.fits === false)]));
       const colouring = wanted.colours && inColour(searched(drawn));
       counted = answer.placed === true;
       // If all is left out, all is searched with.

@@ -125,7 +125,7 @@ def test_errors_are_plain_sentences(http: httpx.Client, sketch: bytes, path: str
     [
         (
             "/search",
-            "k, offset, next, system, quality, nprobe, method, view, fold, "
+            "k, offset, next, system, quality, nprobe, method, min_score, view, fold, "
             "like, unlike, unlike_kind, text, thing_text, kind, things, places, colours, writing, page, turn, "
             "folder, after, before",
         ),

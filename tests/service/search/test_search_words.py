@@ -160,7 +160,7 @@ def fitted(searcher: Searcher, monkeypatch: pytest.MonkeyPatch, shown: Weights) 
     monkeypatch.setattr(searcher.matcher, "calibration", calibration)
 
 
-@pytest.mark.parametrize(("odds", "shown"), [(3.0, True), (0.0, None), (-3.0, False)])
+@pytest.mark.parametrize(("odds", "shown"), [(3.0, True), (0.0, None), (-4.0, False)])
 def test_an_answer_says_how_probably_photos_show_what_is_asked_for(
     diffusing: Searcher, monkeypatch: pytest.MonkeyPatch, odds: float, shown: bool | None
 ) -> None:

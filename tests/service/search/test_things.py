@@ -359,7 +359,7 @@ def test_what_words_alone_name_is_located_and_not_explained(regional: Searcher) 
 @pytest.mark.parametrize(
     ("weights", "each", "whole"),
     [
-        ({"always": {"several": -3.0}}, [False, False], False),
+        ({"always": {"several": -4.0}}, [False, False], False),
         ({"always": {"several": -6.0, "several*known": 12.0}}, [True, False], None),
         ({}, [None, None], None),
     ],

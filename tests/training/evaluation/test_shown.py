@@ -61,7 +61,7 @@ def test_searches_of_all_ways_are_judged_with_and_without_what_is_drawn(
         ("scenes", photos, [frozenset({photo.label}) for photo in photos], [scene]),
     ]
     monkeypatch.setattr(shown, "_read_galleries", lambda folder: iter(galleries))
-    judged = collect(default, most=5, seed=0)
+    judged = collect(default, most=5, half=0)
     ways = [(s.way, s.there) for s in judged]
     one = ["a drawing", "a word", "both", "quality=fast"]
     assert ways[:9] == [*((way, True) for way in [*one, "+"]), *((way, False) for way in one)]
@@ -75,11 +75,11 @@ def test_searches_of_all_ways_are_judged_with_and_without_what_is_drawn(
 def test_the_command_fits_a_checkpoint_or_only_measures_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seeds = list[int]()
+    halves = list[int]()
 
-    def searches(matcher: Matcher, most: int, seed: int) -> list[Judged]:
-        seeds.append(seed)
-        return [searched(1000 * seed + number) for number in range(20 * most)]
+    def searches(matcher: Matcher, most: int, half: int) -> list[Judged]:
+        halves.append(half)
+        return [searched(1000 * half + number) for number in range(20 * most)]
 
     monkeypatch.setattr(shown, "collect", searches)
     source, target = default_checkpoint(None), tmp_path / "fitted.safetensors"
@@ -88,4 +88,4 @@ def test_the_command_fits_a_checkpoint_or_only_measures_it(
     assert load(target).calibration.shown["diffused"]["one"] == pytest.approx(2, abs=0.3)
     assert main(["shown", str(target), "--most", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["error"] < 0.1
-    assert seeds == [0, 1, 1], "others are measured than those of the fit"
+    assert halves == [0, 1, 1], "others are measured than those of the fit"
