@@ -12,8 +12,8 @@ if the strokes of both are known, o is min(1, 2 (n - 1) / FEW) NEXT - SINCE log 
 where one is drawn d strokes after the other, and there are n.
 
 Pieces are joined by average linkage of p, weighted by their ink, as long as it is at least CUT. The
-last two groups are joined even if it is a little less. The p that comes nearest to the cut says how sure the division
-is: its two groups are one thing with the probability sigmoid((p - CUT) / SLOPE).
+last two groups are joined even if it is a little less. If all is one thing, the p that comes nearest to the cut says
+how sure that is: its two groups are two things with the odds exp(-(p - CUT) / SLOPE).
 
 A line from side to side, such as the ground, is of no thing if what it joins stands apart without it.
 """
@@ -47,9 +47,9 @@ HEADS = 4
 # of the best guess for the whole drawing, chosen by `evaluate --protocol parting`. A group with less than the share
 # LEAST of the ink joins the likeliest other one, or is a speck if that is less likely than STRANGE.
 CUT, WHOLE, SURE, LEAST, STRANGE = 0.5, 0.45, 0.2, 0.05, 0.2
-# A division is unsure within UNSURE of the cut. The other one counts then, too, and costs a search of its own;
-# `evaluate --protocol scenes --split val` measures both.
-UNSURE, SLOPE = 0.2, 0.4
+# One thing may be several if a join is within UNSURE of the cut; several may be one in any case, with the odds AS_ONE.
+# This division counts then, too, and costs a search of its own: `evaluate --protocol scenes --split val` measures it.
+UNSURE, SLOPE, AS_ONE = 0.25, 0.4, 0.2
 # The evidence of the order of strokes, chosen on scenes of drawings of every second class of the data's strokes.
 NEXT, SINCE, FEW = 3.0, 2.5, 8
 # Things are cut into their bodies if so many of these look alike, by the cosine of rasters of so many cells a side, and
@@ -147,8 +147,9 @@ class Parting:
     ) -> tuple[Labels, Labels, Other | None]:
         """Numbers things from 0, (SIDE, SIDE), -1 for paper, SPECK for specks; and their halves, 0 and 1.
 
-        The halves of a thing are the two groups of which it was joined at last. Returns also the division that differs
-        by the least sure join, or None if that is sure, or if a person said what is one thing.
+        The halves of a thing are the two groups of which it was joined at last. Returns also another division: of
+        several things into one, or of one thing by its least sure join, if that is unsure. It is None if a person said
+        what is one thing.
 
         patches: (b, n, e), the tokens of all patches of the square from b blocks of the encoder, row by row.
         darkness: (SIDE, SIDE) uint8, the ink of the square, 0 on paper.
@@ -180,11 +181,13 @@ class Parting:
         if not related:
             return cut[0].labels, cut[0].labels, None
         things, halves, margin = group(0)
+        if nobody and things.max() > 0:
+            return things, halves, (AS_ONE / (1 + AS_ONE), np.where(things == -1, -1, 0))
         if not nobody or abs(margin) > UNSURE:
             return things, halves, None
         other, *_ = group(margin + math.copysign(1e-6, margin))
         probability = 1 / (1 + math.exp(abs(margin) / SLOPE))
-        return things, halves, None if (other == things).all() else (probability, other)
+        return things, halves, (probability, other) if other.max() > 0 else None
 
     def probabilities(self, features: Floats, pieces: Pieces) -> Floats:
         """Returns how probably each two of k pieces, with these features (k, f), belong to one thing: (k, k)."""

@@ -72,7 +72,7 @@ class Plan:
     diffuse: whether photos that look alike share their scores. fold: whether near duplicates are one result.
     plain: whether this is the two-stage report's system, which has no prior, guesses, diffusion or other scores.
     known: how probably boxes know one of several things, 0 to 1. judged: of how many photos at least, the best ones, it
-        is said how probably they show what is asked for; 0 for none.
+        is said how probably they show what is asked for.
     """
 
     method: Method
@@ -163,10 +163,9 @@ def rank(
         candidates = find_photos(gallery, query, plan, clusters, sizes, candidates)
         lap("photos")
         ranked = diffuse(matcher, candidates, query, plan)
-        judged = plan.judged and max(plan.judged, plan.results)
-        shown = odds_shown(ranked, matcher, query, judged, drawn=drawn)
+        shown = odds_shown(ranked, matcher, query, max(plan.judged, plan.results), drawn=drawn)
         ranked = replace(add_evidence(ranked, matcher, query, plan, drawn=drawn), shown=shown)
-        ranked = mix_readings(ranked, plan.method, others)
+        ranked = mix_readings(ranked, query, others)
         lap("diffusion")
         photos, unliked = leave_out(gallery, ranked, query, plan, matcher.config.grid)
         photos = sort_photos(photos, query)
@@ -189,34 +188,48 @@ def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan)
         read = {name: getattr(reading, name) for name in ("method", "sketch", "things", "places")}
         word = query.word if reading.worded else None
         other = replace(query, **read, word=word, readings=(), drawing_direction=None, unliked=None)
-        others.append(
-            (reading, rank(gallery, matcher, other, replace(plan, method=reading.method, fold=False, judged=0)))
-        )
+        others.append((reading, rank(gallery, matcher, other, replace(plan, method=reading.method, fold=False))))
     return others
 
 
-def mix_readings(photos: Candidates, method: Method, others: Sequence[tuple[Query, Ranking]]) -> Candidates:
-    """Orders photos with scores by ``method`` by all readings of the drawing (``model.ranking.mix``); scores stay.
+def mix_readings(photos: Candidates, query: Query, others: Sequence[tuple[Query, Ranking]]) -> Candidates:
+    """Orders the photos of a query by all readings of the drawing (``model.ranking.mix``); scores stay.
 
-    Words that name none of the things are evidence of photos in all but ``ASIDE`` of such a reading.
+    By Bayes' rule, a division counts the more, the more probably its likeliest photo shows all of its things. Words
+    that name none of the things are evidence of photos in all but ``ASIDE`` of such a reading.
     """
     if not others or not len(photos):
         return photos
-    odds, probable = [ranking.log_odds(photos.scores, method, ranking.LEAST)], [1.0]
-    for reading, other in others:
+    readings = [(query, photos), *((reading, other.photos) for reading, other in others)]
+    # Words say nothing of a division: all of its readings count by the first.
+    shown = {_drawn(reading): _likeliest(found) for reading, found in reversed(readings)}
+    odds, probable = list[NDArray[np.floating]](), list[float]()
+    for reading, found in readings:
         row = np.full(len(photos), -np.inf)
-        _, here, there = np.intersect1d(photos.ids, other.photos.ids, return_indices=True)
-        row[here] = ranking.log_odds(other.photos.scores, reading.method, ranking.LEAST)[there]
-        probable[0] -= reading.probability
-        if photos.by_word is None or reading.worded:
-            odds, probable = [*odds, row], [*probable, reading.probability]
+        _, here, there = np.intersect1d(photos.ids, found.ids, return_indices=True)
+        row[here] = ranking.log_odds(found.scores, reading.method, ranking.LEAST)[there]
+        before = reading.probability if found is not photos else 1 - sum(other.probability for other, _ in others)
+        share = before * shown[_drawn(reading)]
+        if found is photos or photos.by_word is None or reading.worded:
+            odds, probable = [*odds, row], [*probable, share]
         else:
             odds += [row, row + ranking.evidence_of_words(photos.by_word)]
-            probable += [reading.probability * ASIDE, reading.probability * (1 - ASIDE)]
-    mixed = ranking.mix(np.stack(odds), np.array(probable))
+            probable += [share * ASIDE, share * (1 - ASIDE)]
+    mixed = ranking.mix(np.stack(odds), np.array(probable) / sum(probable))
     scores = np.empty_like(photos.scores)
     scores[np.lexsort((photos.ids, -mixed))] = -np.sort(-photos.scores)
     return replace(photos, scores=scores, before=None)
+
+
+def _drawn(query: Query) -> int:
+    return 0 if query.sketch is None else len(query.sketch)
+
+
+def _likeliest(photos: Candidates) -> float:
+    """Returns how probably one of the photos shows all that is asked for, 1 if that is not known."""
+    if photos.shown is None:
+        return 1.0
+    return float(np.exp(-np.logaddexp(0, -photos.shown).sum(axis=1).min(initial=np.inf)))
 
 
 def with_sketch(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:

@@ -139,10 +139,10 @@ def odds_shown(photos: Candidates, matcher: Matcher, query: Query, judged: int, 
 
     judged: how many, the best by the drawing and as many by the words; -inf for others.
 
-    Returns None if no weights were fitted, or nothing is asked that they are for, or nothing is judged.
+    Returns None if no weights were fitted, or nothing is asked that they are for.
     """
     weights = matcher.calibration.shown
-    if not (weights and judged) or (drawn and len(photos) and photos.before is None):
+    if not weights or (drawn and len(photos) and photos.before is None):
         return None
     columns = [column for column in (photos.scores, photos.by_word) if column is not None]
     best = np.unique(np.concatenate([best_first(photos.ids, column, judged) for column in columns]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sketch_search.model import Matcher
-from sketch_search.model.engine import FACTS, TERMS, UNFITTED, Calibration, Tokens, Weights
+from sketch_search.model.engine import FACTS, TERMS, UNFITTED, Calibration, Floats, Tokens, Weights
 from sketch_search.model.errors import ModelError
 from sketch_search.model.ranking import SPREAD, diffuse, diffuse_kinship, evidence_of_words, logits, mix
 from sketch_search.model.search import Candidates, Plan, Query, Ranking
@@ -209,7 +209,6 @@ def test_log_odds_that_photos_show_something_add_up_by_hand(default: Matcher, mo
     by_word = odds_shown(replace(photos, by_word=-AFTER), default, drawn, 1, drawn=True)
     assert by_word is not None
     assert np.isfinite(by_word[:, 0]).tolist() == [True, True, False], "the best by words are judged, too"
-    assert odds_shown(photos, default, drawn, 0, drawn=True) is None, "nothing is judged"
     assert odds_shown(replace(photos, before=None), default, drawn, 3, drawn=True) is None, "not diffused"
     assert odds_shown(photos, default, query(default), 3, drawn=False) is None, "nothing is asked for"
 
@@ -225,11 +224,29 @@ def test_words_that_name_no_thing_are_evidence_of_photos_in_half_of_such_a_readi
     photos, other = candidates(default, by_word=3 * WORD), candidates(default, scores=AFTER[::-1])
     asked = query(default, probability=0.9, worded=False)
     reading = Ranking(other, other, asked, Plan("rn", 3), np.array([3]), np.zeros(1, np.float32), 3)
-    mixed = mix_readings(photos, "rn", [(asked, reading)])
+    mixed = mix_readings(photos, replace(asked, probability=0.1), [(asked, reading)])
     # With evidence in all of it, photo 1 would be before photo 2; without, photo 2 would be first.
     assert list(np.argsort(-mixed.scores)) == [0, 2, 1]
     np.testing.assert_allclose(np.sort(mixed.scores), np.sort(AFTER))
     odds = np.stack([logits(AFTER), logits(AFTER[::-1]), logits(AFTER[::-1]) + evidence_of_words(3 * WORD)])
     assert [list(np.argsort(-mix(odds[[0, row]], np.array([0.1, 0.9])))) for row in (1, 2)] == [[2, 0, 1], [0, 1, 2]]
-    named = mix_readings(photos, "rn", [(replace(asked, worded=True), reading)])
+    named = mix_readings(photos, asked, [(replace(asked, worded=True), reading)])
     assert list(np.argsort(-named.scores)) == [2, 0, 1]
+
+
+def test_a_division_counts_as_far_as_one_photo_shows_all_of_its_things(default: Matcher) -> None:
+    sketch = Tokens.of_ret(np.ones((2, default.config.width), np.float32))
+    one, two = query(default, sketch=sketch[:1]), query(default, sketch=sketch, probability=0.4)
+
+    def order(asked: Query, shown: Floats | None, other: Floats | None) -> list[int]:
+        found = candidates(default, scores=AFTER[::-1], shown=other)
+        ranking = Ranking(found, found, asked, Plan("rn", 3), np.array([3]), np.zeros(1, np.float32), 3)
+        return np.argsort(-mix_readings(candidates(default, shown=shown), one, [(asked, ranking)]).scores).tolist()
+
+    surely, hardly = (np.array([[best], [-9], [-9]], np.float32) for best in (3, -3))
+    both, apart = np.array([[-9, -9], [2, 2], [-9, 0]], np.float32), 20 * np.eye(3, 2, dtype=np.float32) - 10
+    assert order(two, None, None) == [0, 2, 1]
+    assert order(two, hardly, both) == [2, 0, 1]
+    assert order(two, surely, both) == order(two, hardly, apart) == [0, 2, 1]
+    # Of the same things, known or not by their words, the first say it.
+    assert order(replace(two, sketch=sketch[:1], probability=0.6), surely, hardly) == [2, 0, 1]

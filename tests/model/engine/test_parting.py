@@ -78,24 +78,27 @@ def test_a_drawing_that_is_surely_of_something_is_more_rarely_divided() -> None:
     assert [divide(PATCHES, near, None, None, sure).max() for sure in (0, 0.5, 1)] == [1, 1, 0]
 
 
-def test_a_division_by_one_join_more_or_less_is_given_with_its_probability_if_the_join_is_unsure() -> None:
-    for right, things, others in (((118, 60, 158, 110), 2, 1), ((106, 60, 146, 110), 1, 2)):
+def test_several_things_may_be_one_and_one_thing_that_is_hardly_joined_may_be_two() -> None:
+    parting = parting_by_distance(WIDTH)
+    for right, things, others in (
+        ((118, 60, 158, 110), 2, 1),
+        ((136, 60, 166, 110), 2, 1),
+        ((106, 60, 146, 110), 1, 2),
+    ):
         near = ink(LEFT, right)
-        labels, _, other = parting_by_distance(WIDTH).divide(PATCHES, near)
+        labels, _, other = parting.divide(PATCHES, near)
         assert other is not None
         probability, second = other
         assert (labels.max() + 1, second.max() + 1) == (things, others)
         assert ((second >= 0) == (near > 0)).all()
-        # What is surely of something is more probably one thing.
-        sure = parting_by_distance(WIDTH).divide(PATCHES, near, None, None, 0.1)[2]
-        assert sure is not None
-        assert 0.37 < probability < 0.5
-        assert (sure[0] > probability) == (things == 2)
+        assert 0 < probability < 0.5
         strokes = np.where(near > 0, (np.arange(SIDE) > SIDE // 2).astype(int), -1)
-        said = parting_by_distance(WIDTH).divide(PATCHES, near, strokes, np.arange(2))
-        assert said[2] is None
-    for surely in (ink(LEFT), ink(LEFT, (136, 60, 166, 110))):
-        assert parting_by_distance(WIDTH).divide(PATCHES, surely)[2] is None
+        assert parting.divide(PATCHES, near, strokes, np.arange(2))[2] is None
+    # What is surely of something is less probably two.
+    sure = parting.divide(PATCHES, near, None, None, 0.1)[2]
+    assert sure is not None
+    assert sure[0] < probability
+    assert parting.divide(PATCHES, ink(LEFT))[2] is None
 
 
 def test_a_line_from_side_to_side_is_of_no_thing_and_joins_none() -> None:

@@ -80,11 +80,11 @@ def drawn(searcher: Searcher, *pictures: Image.Image) -> Drawing:
 
 
 def test_several_things_are_scored_where_they_stand_by_the_regions_that_the_index_keeps(regional: Searcher) -> None:
-    answer = regional.find(both())
-    assert (answer.method, answer.placed, answer.region_grid) == ("things", True, 4)
     apart = drawn(regional, on_paper("star", 10), on_paper("cross", 290))
+    answer = regional.search(apart, TunedQuery(k=PHOTOS))
+    assert (answer.method, answer.placed, answer.region_grid) == ("things", True, 4)
     assert [thing.box for thing in answer.things] == [thing.box for thing in apart.things]
-    things = encode_things(regional.matcher, regional.matcher.divide(regional.matcher.preprocessing.drawing(both())))
+    things = encode_things(regional.matcher, apart)
     regions, colours = regional.index.photo_regions(np.arange(PHOTOS))
     directions = regional.matcher.thing_directions(things)
     matched = match(things, directions, regions, colours, PLACES)
@@ -168,10 +168,13 @@ def test_words_add_things(regional: Searcher, text: str, surely: bool, named: st
     assert (by_method.method, by_method.placed) == ("rn", True)
 
 
-def test_one_picture_and_the_pictures_of_its_things_find_the_same(regional: Searcher) -> None:
+def test_one_picture_of_surely_several_things_and_their_pictures_find_the_same(regional: Searcher) -> None:
     apart = regional.search(drawn(regional, on_paper("star", 10), on_paper("cross", 290)), TunedQuery(k=PHOTOS))
+    matcher = regional.matcher
+    divided = replace(matcher.divide(matcher.preprocessing.drawing(both())), others=())
+    surely = regional.search(divided, TunedQuery(k=PHOTOS))
+    assert [result.id for result in apart.results] == [result.id for result in surely.results]
     together = regional.find(both())
-    assert [result.id for result in apart.results] == [result.id for result in together.results]
     known = {"strokes": (), "second_half": ()}
     assert apart.things == tuple(thing.model_copy(update=known) for thing in together.things)
     assert {*range(len(together.ink))} == {stroke for thing in together.things for stroke in thing.strokes}
@@ -267,15 +270,11 @@ def test_what_an_unsure_division_leaves_out_is_found_too_in_shards_as_in_one_ind
     regional: Searcher, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matcher, gallery = regional.matcher, regional.gallery
-    unsure, surely = (
-        Image.fromarray(np.minimum(np.asarray(on_paper("star", 10)), np.asarray(on_paper("cross", x))))
-        for x in (UNSURE, 290)
-    )
+    unsure = Image.fromarray(np.minimum(np.asarray(on_paper("star", 10)), np.asarray(on_paper("cross", UNSURE))))
     links = links_to(cut(folder, matcher, tmp_path, PARTS), matcher)
     drawing = matcher.divide(matcher.preprocessing.drawing(unsure))
     ((probability, other),) = drawing.readings
     assert (len(drawing.things), len(other.things)) == (2, 1)
-    assert not matcher.divide(matcher.preprocessing.drawing(surely)).others
     answer = regional.find(unsure)
     assert_same(searcher_of(links, matcher).search(unsure, TunedQuery(k=PHOTOS)), answer)
     assert (answer.method, len(answer.things)) == ("things", 2)
