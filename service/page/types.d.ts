@@ -131,7 +131,7 @@ type AskLatest = <Told>(
 type Names = Record<string, string>;
 
 /** Of the server's answers, what the page reads; service/http/openapi.json has all of them. */
-interface Photo { id: number; paths: string[]; files?: string[]; thumbnail_url: string; raw_score?: number }
+interface Photo { id: number; paths: string[]; files?: string[]; thumbnail_url: string; score?: number; raw_score?: number }
 /** A photo that was found, or whose id an address names. */
 interface Named { id: number | string; paths: string[] }
 interface Guess { word: string; probability: number }
@@ -166,6 +166,7 @@ interface AnsweredThing {
   fits?: boolean;
 }
 interface Answer {
+  groups?: { best: Photo }[];
   guesses: Guess[];
   perhaps?: string[];
   things?: AnsweredThing[];
