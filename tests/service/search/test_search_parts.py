@@ -4,19 +4,17 @@ from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from sketch_search.indexer import Index, PhotoFilter
-from sketch_search.model.ranking import likeness_to
 from sketch_search.service.errors import BadSearch
 from sketch_search.service.gallery import LocalGallery
 from sketch_search.service.schemas.search import SearchResult
 from tests.pictures import encoded
-from tests.searching import Searcher, mean_direction, searching
+from tests.searching import Searcher, searching
 from tests.service.small_gallery import PHOTOS, draw_photo
 
 
@@ -27,20 +25,6 @@ def searcher(either: Searcher) -> Searcher:
 
 def ids(hits: tuple[SearchResult, ...]) -> list[int]:
     return [hit.id for hit in hits]
-
-
-@pytest.mark.parametrize("drawn", [True, False])
-def test_photos_that_look_like_a_liked_one_come_before_the_others(searcher: Searcher, drawn: bool) -> None:
-    first, *_, last = ids(searcher.find_sketch().results)
-    index = searcher.index
-    vectors = index.vectors.of()
-    likeness = likeness_to(vectors[index.ids == last], vectors, mean_direction(vectors))
-    nearest = int(index.ids[int(np.argsort(-likeness)[1])])
-    before = ids(searcher.find_sketch().results).index(nearest)
-    after = ids(searcher.find_sketch(drawn, like=[last]).results)
-    assert after[0] == last
-    assert after.index(nearest) < max(before, 6)
-    assert first in after
 
 
 def test_a_photo_goes_by_each_of_its_ids(searcher: Searcher) -> None:
