@@ -54,6 +54,9 @@ KEPT = 40
 # If words name none of the drawn things, how probably they say nothing of the photo either, which may show what they
 # mean too small to be seen; `training evaluate --protocol scenes --split val` measures it.
 ASIDE = 0.5
+# What each thing adds to the log-likelihood that one photo shows all: what is drawn together is photographed together.
+# The same command measures it, and `--protocol everything --split val --method search` for what is one thing.
+TOGETHER = 0.5
 
 #: What ``rank`` has just finished.
 Stage: TypeAlias = Literal["clusters", "photos", "diffusion"]
@@ -195,8 +198,9 @@ def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan)
 def mix_readings(photos: Candidates, query: Query, others: Sequence[tuple[Query, Ranking]]) -> Candidates:
     """Orders the photos of a query by all readings of the drawing (``model.ranking.mix``); scores stay.
 
-    By Bayes' rule, a division counts the more, the more probably its likeliest photo shows all of its things. Words
-    that name none of the things are evidence of photos in all but ``ASIDE`` of such a reading.
+    By Bayes' rule, a division counts the more, the more probably its likeliest photo shows all of its things, which are
+    not independent (``TOGETHER``). Words that name none of the things are evidence of photos in all but ``ASIDE`` of
+    such a reading.
     """
     if not others or not len(photos):
         return photos
@@ -226,10 +230,10 @@ def _drawn(query: Query) -> int:
 
 
 def _likeliest(photos: Candidates) -> float:
-    """Returns how probably one of the photos shows all that is asked for, 1 if that is not known."""
+    """Returns how well the likeliest photo shows all that is asked for, as a likelihood; 1 if that is not known."""
     if photos.shown is None:
         return 1.0
-    return float(np.exp(-np.logaddexp(0, -photos.shown).sum(axis=1).min(initial=np.inf)))
+    return float(np.exp(-(np.logaddexp(0, -photos.shown) - TOGETHER).sum(axis=1).min(initial=np.inf)))
 
 
 def with_sketch(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan, sizes: NDArray[np.int64]) -> Query:

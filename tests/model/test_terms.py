@@ -248,5 +248,7 @@ def test_a_division_counts_as_far_as_one_photo_shows_all_of_its_things(default: 
     assert order(two, None, None) == [0, 2, 1]
     assert order(two, hardly, both) == [2, 0, 1]
     assert order(two, surely, both) == order(two, hardly, apart) == [0, 2, 1]
+    # Things that are drawn together are more probably photographed together than each alone.
+    assert order(two, surely - 2.8, both - 1) == [2, 0, 1]
     # Of the same things, known or not by their words, the first say it.
     assert order(replace(two, sketch=sketch[:1], probability=0.6), surely, hardly) == [2, 0, 1]
