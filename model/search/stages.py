@@ -230,8 +230,11 @@ def _drawn(query: Query) -> int:
 
 
 def _likeliest(photos: Candidates) -> float:
-    """Returns how well the likeliest photo shows all that is asked for, as a likelihood; 1 if that is not known."""
-    if photos.shown is None:
+    """Returns how well the likeliest photo shows all that is asked for, as a likelihood; 1 if that is not known.
+
+    A liked photo shows it by what was said of it, whatever the division.
+    """
+    if photos.shown is None or photos.likeness is not None:
         return 1.0
     return float(np.exp(-(np.logaddexp(0, -photos.shown) - TOGETHER).sum(axis=1).min(initial=np.inf)))
 

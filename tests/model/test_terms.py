@@ -238,13 +238,19 @@ def test_a_division_counts_as_far_as_one_photo_shows_all_of_its_things(default: 
     sketch = Tokens.of_ret(np.ones((2, default.config.width), np.float32))
     one, two = query(default, sketch=sketch[:1]), query(default, sketch=sketch, probability=0.4)
 
+    likeness: Floats | None = None
+
     def order(asked: Query, shown: Floats | None, other: Floats | None) -> list[int]:
-        found = candidates(default, scores=AFTER[::-1], shown=other)
+        found = candidates(default, scores=AFTER[::-1], shown=other, likeness=likeness)
         ranking = Ranking(found, found, asked, Plan("rn", 3), np.array([3]), np.zeros(1, np.float32), 3)
-        return np.argsort(-mix_readings(candidates(default, shown=shown), one, [(asked, ranking)]).scores).tolist()
+        photos = candidates(default, shown=shown, likeness=likeness)
+        return np.argsort(-mix_readings(photos, one, [(asked, ranking)]).scores).tolist()
 
     surely, hardly = (np.array([[best], [-9], [-9]], np.float32) for best in (3, -3))
     both, apart = np.array([[-9, -9], [2, 2], [-9, 0]], np.float32), 20 * np.eye(3, 2, dtype=np.float32) - 10
+    likeness = np.ones(3, np.float32)
+    assert order(two, hardly, both) == [0, 2, 1], "a liked photo says nothing of the division"
+    likeness = None
     assert order(two, None, None) == [0, 2, 1]
     assert order(two, hardly, both) == [2, 0, 1]
     assert order(two, surely, both) == order(two, hardly, apart) == [0, 2, 1]
