@@ -330,6 +330,10 @@ class Drawn:
     sketch: Picture
     box: Box
 
+    @property
+    def label(self) -> str:
+        return self.sketch.label
+
 
 @dataclass(frozen=True)
 class Remembered:

@@ -160,7 +160,7 @@ def rank(
     clusters, by_cluster, pairs = choose_clusters(gallery, matcher, query, plan, sizes)
     lap("clusters")
     results_needed, candidates, others = plan.results, None, _rank_readings(gallery, matcher, query, plan)
-    also = np.unique([photo for _, other in others for photo in other.photos.ids[:KEPT].tolist()]).astype(np.int64)
+    also = np.unique([photo for _, other in others for photo in other.ids[:KEPT].tolist()]).astype(np.int64)
     query = replace(query, readings=(), also=also)
     while True:
         candidates = find_photos(gallery, query, plan, clusters, sizes, candidates)
@@ -184,18 +184,19 @@ def rank(
         plan = replace(plan, results=max(FOLDED, len(ranked)) + missing)
 
 
-def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan) -> list[tuple[Query, Ranking]]:
+def _rank_readings(gallery: Gallery, matcher: Matcher, query: Query, plan: Plan) -> list[tuple[Query, Candidates]]:
     """Ranks photos by the query's other readings, if its scores are diffused."""
-    others = list[tuple[Query, Ranking]]()
+    others = list[tuple[Query, Candidates]]()
     for reading in query.readings if plan.diffuse else ():
         read = {name: getattr(reading, name) for name in ("method", "sketch", "things", "places")}
         word = query.word if reading.worded else None
         other = replace(query, **read, word=word, readings=(), drawing_direction=None, unliked=None)
-        others.append((reading, rank(gallery, matcher, other, replace(plan, method=reading.method, fold=False))))
+        ranked = rank(gallery, matcher, other, replace(plan, method=reading.method, fold=False))
+        others.append((reading, ranked.photos))
     return others
 
 
-def mix_readings(photos: Candidates, query: Query, others: Sequence[tuple[Query, Ranking]]) -> Candidates:
+def mix_readings(photos: Candidates, query: Query, others: Sequence[tuple[Query, Candidates]]) -> Candidates:
     """Orders the photos of a query by all readings of the drawing (``model.ranking.mix``); scores stay.
 
     By Bayes' rule, a division counts the more, the more probably its likeliest photo shows all of its things, which are
@@ -204,7 +205,7 @@ def mix_readings(photos: Candidates, query: Query, others: Sequence[tuple[Query,
     """
     if not others or not len(photos):
         return photos
-    readings = [(query, photos), *((reading, other.photos) for reading, other in others)]
+    readings = [(query, photos), *others]
     # Words say nothing of a division: all of its readings count by the first.
     shown = {_drawn(reading): _likeliest(found) for reading, found in reversed(readings)}
     odds, probable = list[NDArray[np.floating]](), list[float]()

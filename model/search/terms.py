@@ -28,9 +28,9 @@ Columns: TypeAlias = dict[str, NDArray[np.floating]]
 KINDRED, KIN = 0.6, 20
 # A drawing's first photos say whether boxes are of what is drawn, and with less kinship, how strange liked photos are.
 BACKING, BACKED, BESIDE_LIKED, LIKELY = 20, (0.4, 0.9), 0.3, 0.4
-# The likeliest photo of a thing says whether any shows it: not below DENIED, surely from SURE on. Of the first photos
+# The likeliest photo of a thing says whether any shows it: not below DENIED, surely from SURELY on. Of the first photos
 # of searches whose first one shows it, `python -m training shown` denied one below 0.05, and none below 0.04.
-DENIED, SURE = 0.04, 0.8
+DENIED, SURELY = 0.04, 0.8
 
 
 def terms_of(photos: Candidates, matcher: Matcher, query: Query) -> Columns:
@@ -156,7 +156,7 @@ def odds_shown(photos: Candidates, matcher: Matcher, query: Query, judged: int, 
 def is_shown(odds: Floats) -> bool | None:
     """Returns whether one of the photos with these log-odds, of any shape, shows a thing; None if that is uncertain."""
     best = sigmoid(odds.max(initial=-np.inf))
-    return False if best < DENIED else True if best >= SURE else None
+    return False if best < DENIED else True if best >= SURELY else None
 
 
 def signs_of(
@@ -173,6 +173,9 @@ def signs_of(
     """
     ret, vocabulary, each = photos.vectors.astype(np.float32), matcher.engine.vocabulary, []
     count = len(query.sketch) if drawn and query.sketch is not None else 0
+    matched, levels = photos.matched, None
+    cosines = matched.cosines(matcher.thing_directions(query.things)) if matched is not None and query.things else None
+    kinship = None if query.liked is None else kinship_of(photos, matcher, query)
     for row, thing in enumerate(asked_of(query, matcher, drawn=drawn)):
         method, named = query.method if row < count else "", bool(thing.words)
         kinds = {"one": method == "rn", "fast": method == "ret", "several": method == "things", "named": named}
@@ -183,15 +186,15 @@ def signs_of(
         if method == "rn" and photos.before is not None:
             signs |= {"diffused": ranking.logits(photos.scores), "pair": ranking.above_first(photos.before)}
         if method != "things" and vocabulary is not None and (guesses := _guesses_of(matcher, thing)):
-            levels, probable = vocabulary.levels(ret), np.log(np.array([*guesses.values()], np.float32))
+            levels = vocabulary.levels(ret) if levels is None else levels
+            probable = np.log(np.array([*guesses.values()], np.float32))
             scores = matcher.word_scores(Tokens.of_ret(ret), [*guesses], levels)
             signs |= {"word": logsumexp(scores.T + probable), "level": levels}
-        if photos.matched is not None and row < len(query.things):
-            signs["region"] = photos.matched.cosines(matcher.thing_directions(query.things))[row]
-            signs["box"] = photos.matched.of_kind[row]
+        if matched is not None and cosines is not None and row < len(query.things):
+            signs |= {"region": cosines[row], "box": matched.of_kind[row]}
             facts["known"] = float(matcher.thing_kinds([thing]).sum())
-        if query.liked is not None:
-            signs["kinship"] = kinship_of(photos, matcher, query)
+        if kinship is not None:
+            signs["kinship"] = kinship
         each.append((signs, facts))
     return each
 

@@ -152,7 +152,7 @@ MOST_OFFERED, LEAST_OFFERED = 4, 1e-6
 NO_TEXT = ReadText()
 
 
-def scores_of(ranked: Candidates, query: Query, method: Method) -> Floats:
+def result_scores(ranked: Candidates, query: Query, method: Method) -> Floats:
     """Returns how probably each photo of a ranking shows all that is asked for, (m,), never rising; a liked one surely.
 
     Of a checkpoint without weights for that, or a query that they are not for, it is the share of the best support.
@@ -196,7 +196,7 @@ class Searcher:
         ranking = rank(gallery, self.matcher, query, plan, watch.lap)
         shown = ranking.photos
         if options.min_score:
-            shown = shown[scores_of(shown, query, plan.method) >= options.min_score]
+            shown = shown[result_scores(shown, query, plan.method) >= options.min_score]
         results, groups, view = self._take_page(shown, options, plan, query)
         watch.lap("photos")
         return self._answer(
@@ -452,7 +452,7 @@ class Searcher:
         """Returns the results of these ranks, counted from 0."""
         shown = list(ranks)
         chosen = ranked.results[shown]
-        scores = scores_of(ranked, query, plan.method)
+        scores = result_scores(ranked, query, plan.method)
         entries = self.gallery.entries(ranked.rows[chosen])
         cells: list[tuple[int, ...] | None] = [None] * len(shown)
         boxes: list[tuple[DetectedBox | None, ...] | None] = [None] * len(shown)

@@ -10,7 +10,7 @@ from sketch_search.model import Matcher
 from sketch_search.model.engine import FACTS, TERMS, UNFITTED, Calibration, Floats, Tokens, Weights
 from sketch_search.model.errors import ModelError
 from sketch_search.model.ranking import SPREAD, diffuse, diffuse_kinship, evidence_of_words, logits, mix
-from sketch_search.model.search import Candidates, Plan, Query, Ranking
+from sketch_search.model.search import Candidates, Query
 from sketch_search.model.search.stages import mix_readings
 from sketch_search.model.search.terms import (
     BACKED,
@@ -18,7 +18,7 @@ from sketch_search.model.search.terms import (
     DENIED,
     KINDRED,
     LIKELY,
-    SURE,
+    SURELY,
     backing,
     facts_of,
     is_shown,
@@ -214,7 +214,7 @@ def test_log_odds_that_photos_show_something_add_up_by_hand(default: Matcher, mo
 
 
 def test_the_likeliest_photo_says_whether_any_shows_it() -> None:
-    for best, shown in ((0.0, False), (DENIED - 0.01, False), (DENIED + 0.01, None), (SURE + 0.01, True)):
+    for best, shown in ((0.0, False), (DENIED - 0.01, False), (DENIED + 0.01, None), (SURELY + 0.01, True)):
         odds = np.array([-9.0, np.log(best / (1 - best)) if best else -np.inf])
         assert is_shown(odds) is shown
     assert is_shown(np.empty(0, np.float32)) is False
@@ -223,14 +223,13 @@ def test_the_likeliest_photo_says_whether_any_shows_it() -> None:
 def test_words_that_name_no_thing_are_evidence_of_photos_in_half_of_such_a_reading(default: Matcher) -> None:
     photos, other = candidates(default, by_word=3 * WORD), candidates(default, scores=AFTER[::-1])
     asked = query(default, probability=0.9, worded=False)
-    reading = Ranking(other, other, asked, Plan("rn", 3), np.array([3]), np.zeros(1, np.float32), 3)
-    mixed = mix_readings(photos, replace(asked, probability=0.1), [(asked, reading)])
+    mixed = mix_readings(photos, replace(asked, probability=0.1), [(asked, other)])
     # With evidence in all of it, photo 1 would be before photo 2; without, photo 2 would be first.
     assert list(np.argsort(-mixed.scores)) == [0, 2, 1]
     np.testing.assert_allclose(np.sort(mixed.scores), np.sort(AFTER))
     odds = np.stack([logits(AFTER), logits(AFTER[::-1]), logits(AFTER[::-1]) + evidence_of_words(3 * WORD)])
     assert [list(np.argsort(-mix(odds[[0, row]], np.array([0.1, 0.9])))) for row in (1, 2)] == [[2, 0, 1], [0, 1, 2]]
-    named = mix_readings(photos, asked, [(replace(asked, worded=True), reading)])
+    named = mix_readings(photos, asked, [(replace(asked, worded=True), other)])
     assert list(np.argsort(-named.scores)) == [2, 0, 1]
 
 
@@ -238,19 +237,14 @@ def test_a_division_counts_as_far_as_one_photo_shows_all_of_its_things(default: 
     sketch = Tokens.of_ret(np.ones((2, default.config.width), np.float32))
     one, two = query(default, sketch=sketch[:1]), query(default, sketch=sketch, probability=0.4)
 
-    likeness: Floats | None = None
-
-    def order(asked: Query, shown: Floats | None, other: Floats | None) -> list[int]:
+    def order(asked: Query, shown: Floats | None, other: Floats | None, likeness: Floats | None = None) -> list[int]:
         found = candidates(default, scores=AFTER[::-1], shown=other, likeness=likeness)
-        ranking = Ranking(found, found, asked, Plan("rn", 3), np.array([3]), np.zeros(1, np.float32), 3)
         photos = candidates(default, shown=shown, likeness=likeness)
-        return np.argsort(-mix_readings(photos, one, [(asked, ranking)]).scores).tolist()
+        return np.argsort(-mix_readings(photos, one, [(asked, found)]).scores).tolist()
 
     surely, hardly = (np.array([[best], [-9], [-9]], np.float32) for best in (3, -3))
     both, apart = np.array([[-9, -9], [2, 2], [-9, 0]], np.float32), 20 * np.eye(3, 2, dtype=np.float32) - 10
-    likeness = np.ones(3, np.float32)
-    assert order(two, hardly, both) == [0, 2, 1], "a liked photo says nothing of the division"
-    likeness = None
+    assert order(two, hardly, both, np.ones(3, np.float32)) == [0, 2, 1], "a liked photo says nothing of the division"
     assert order(two, None, None) == [0, 2, 1]
     assert order(two, hardly, both) == [2, 0, 1]
     assert order(two, surely, both) == order(two, hardly, apart) == [0, 2, 1]

@@ -84,7 +84,7 @@ def _scene(
     start = time.process_time()
     by_drawing = search(apart)
     seconds = time.process_time() - start
-    read = [matcher.book.of_class(thing.sketch.label) for thing in query.things]
+    read = [matcher.book.of_class(thing.label) for thing in query.things]
     text = " and ".join(matcher.words[word] for word in dict.fromkeys(read) if word is not None)
     rankings = {
         _APART: by_drawing,
@@ -94,7 +94,7 @@ def _scene(
         "one picture, things=one": search_drawing(gallery, matcher, together, _PAGE),
     }
     named = query.photo % len(apart)
-    word = matcher.book.of_class(query.things[named].sketch.label)
+    word = matcher.book.of_class(query.things[named].label)
     others = [matcher.preprocessing.drawing(paper) for n, paper in enumerate(papers) if n != named]
     drawn = encode(Drawing.joined(others))
     rankings["all but one thing"] = search(drawn)
@@ -105,7 +105,7 @@ def _scene(
     # Who sees the photo first does nothing more.
     if ranked.ids[0] == query.photo:
         return scores | clicks, division, seconds
-    kinds = {thing.sketch.label for thing in query.things}
+    kinds = {thing.label for thing in query.things}
     shared = np.array([len(kinds & task.kinds[photo]) for photo in ranked.ids])
     shared[ranked.ids == query.photo] = 0
     for way, right in zip(clicks, (shared == len(kinds), (shared > 0) & (shared < len(kinds))), strict=False):

@@ -50,7 +50,7 @@ _PAGE, _JUDGED, _OTHERS = 20, 60, 40
 
 @dataclass(frozen=True)
 class Judged:
-    """What is known of m photos and a thing that a search asks for. way: how it was searched for.
+    """Holds what is known of m photos and a thing that a search asks for. way: how it was searched for.
 
     columns: (m, c) products of signs and facts. shows: (m,) whether each shows it. first: (m,) whether on the first
     page. there: whether any photo of the gallery shows it.
@@ -77,19 +77,16 @@ def collect(matcher: Matcher, most: int, half: int) -> list[Judged]:
             chosen = chance.permutation(len(drawings))[half::2][:most].tolist()
             for number, row in enumerate(tqdm(chosen, desc=name, unit="query", disable=None)):
                 asked = drawings[row]
-                shows = np.array([[_label(one) in of for of in kinds] for one in asked])
+                shows = np.array([[one.label in of for of in kinds] for one in asked])
                 # Every third gallery is a tenth of the photos.
-                some = np.arange(len(photos)) % 10 == (number // 3) % 10 if number % 3 == 2 else shows[0] | ~shows[0]
-                for those in (some, some & ~shows[number % len(asked)]):
-                    gallery = gallery_of(encoded[photos][np.flatnonzero(those)], matcher)
+                tenth = np.arange(len(photos)) % 10 == (number // 3) % 10
+                members = tenth if number % 3 == 2 else np.ones(len(photos), np.bool_)
+                for present in (members, members & ~shows[number % len(asked)]):
+                    gallery = gallery_of(encoded[photos][np.flatnonzero(present)], matcher)
                     weight = _PAINTED if name == "samples" else 1.0
-                    for way, ranking, drawn in _search(gallery, matcher, asked, shows[:, those]):
-                        judged += _judge(matcher, ranking, shows[:, those], way, weight, drawn=drawn)
+                    for way, ranking, drawn in _search(gallery, matcher, asked, shows[:, present]):
+                        judged += _judge(matcher, ranking, shows[:, present], way, weight, drawn=drawn)
     return judged
-
-
-def _label(one: Picture | Drawn) -> str:
-    return one.sketch.label if isinstance(one, Drawn) else one.label
 
 
 def _read_galleries(folder: Path) -> Iterator[tuple[str, tuple[Picture, ...], list[frozenset[str]], list[Asked]]]:
@@ -144,7 +141,7 @@ def _search(
         yield "several things", by_drawing, True
         return
     yield "a drawing", by_drawing, True
-    if (word := matcher.book.of_class(_label(asked[0]))) is not None:
+    if (word := matcher.book.of_class(asked[0].label)) is not None:
         yield "a word", search(gallery, matcher, (), _JUDGED, text=matcher.words[word]), False
         yield "both", search(gallery, matcher, things, _JUDGED, text=matcher.words[word], others=others), True
     _, query = query_of(gallery, matcher, things, "ret", by_regions=False)

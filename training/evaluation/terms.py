@@ -66,7 +66,7 @@ class Asked:
 
     @property
     def label(self) -> str:
-        return self.sketch.sketch.label if isinstance(self.sketch, Drawn) else self.sketch.label
+        return self.sketch.label
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_asked(most: int) -> Iterator[tuple[tuple[Picture, ...], list[Asked]]]:
     for number in chance.permutation(len(remembered.queries))[:most].tolist():
         query = remembered.queries[number]
         (thing,) = query.things
-        right = np.array([thing.sketch.label in kinds for kinds in remembered.kinds])
+        right = np.array([thing.label in kinds for kinds in remembered.kinds])
         pens = {"black pen": (0, 0, 0)} | pens_of(remembered.photos[query.photo], thing)
         asked = [
             Asked(f"colours, {pen}", thing, right, query.photo, pens[pen])
